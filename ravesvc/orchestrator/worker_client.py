@@ -1,9 +1,16 @@
-"""The children on the bus: their signals, believed only after their sender is verified, and calls to them.
+"""The workers on the bus: receives their signals once the senders are verified, and calls their methods.
 
-Owning a worker's name, or sending from its path, proves nothing. A signal counts when its sender's process belongs to
-the unit that it speaks for: the bus tells the process of a connection, systemd the unit of a process. That is asked
-once for a connection and remembered, because after a child's exit there is nobody left to ask about. A caller is
-verified in the same way: it may be any process that the bus policy lets through.
+That a connection owns a worker's name, or sends from its path, proves nothing. A signal is accepted only if the
+process of its sender belongs to the unit of the mesh: the bus says which process a connection has, and systemd which
+unit a process has. A caller is verified in the same way, as the bus policy lets other processes call the service.
+
+Scenario: a worker sends its last signals and exits. If it were verified only then, its process would be gone, and the
+signals would be dropped. So each connection is verified once, at its first signal or call, and is then bound to its
+mesh. Signals that come while that is under way wait in `_waiting`, and are passed on in order.
+
+Scenario: a plugin opens a second connection from the worker's own process. It passes as the same unit. If it replaced
+the first, which answers the service's calls, the bot would seem to hang, and be restarted. So a mesh keeps its
+connection as long as that is on the bus, see `_bind`.
 """
 
 from __future__ import annotations
@@ -31,10 +38,10 @@ log = logging.getLogger(__name__)
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
-# A child says a handful of things before it is verified; a forger may say anything.
+# A worker sends a handful of signals before it is verified. A forger may send any number.
 _MAX_WAITING = 8
 _MAX_REJECTED_SENDERS = 256
-# Senders of large messages: so many are asked about at once, and so many that are no bots are remembered.
+# Senders of large messages: how many are looked up at a time, and how many that are no bots are remembered.
 _MAX_SUSPECTS, _MAX_CLEARED = 16, 256
 
 # The signals of a worker. Anything else that it sends is dropped by its header.
@@ -49,49 +56,51 @@ _SIGNATURES = {
     "Left": "s",
     "CommandErrors": "as",
 }
-# Bytes of a signal: 16 errors of own commands, of 300 characters each; and of one whose sender is not verified yet.
+# Bytes of a signal: room for 16 errors of plugins, of 300 characters each; and less before its sender is verified.
 _MAX_SIGNAL_BYTES, _MAX_UNVERIFIED_BYTES = 24 * 1024, 1024
 # A larger signal counts for several: it takes longer to decode.
 _BYTES_PER_TOKEN = 2048
 
-# What a child may say at once, and from then on: one that was taken over could keep us busy, and fill the journal.
+# How many signals of a worker are accepted: one that was taken over could keep the service busy and fill the journal.
 _ALLOWED = Rate(32, 1.0)
-# Characters of a user's name, of which a child says less.
+# Characters of a user's name; a worker that was not taken over sends fewer.
 _MAX_NAME = 100
-# Bytes of what a child may answer: the longest title many times over.
+# Bytes of a worker's answer, many times what the longest one needs.
 _MAX_REPLY_BYTES = 64 * 1024
 
 _CALL_TIMEOUT_S = 10.0
-# Seconds that a change waits for children that hang.
+# Seconds that a broadcast waits for workers that hang.
 _BROADCAST_TIMEOUT_S = 2.0
-# The bus lets us have 128 calls under way, of which callers and polkit need some.
+# The bus lets the service have 128 calls under way, and some are needed for replies to callers and for polkit.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
 
 
 class _WorkerBudget(TokenBucket):
-    """How much more a child may say."""
+    """How many more signals of a worker are accepted."""
 
     def __init__(self, now: float) -> None:
         super().__init__(_ALLOWED, now)
         self.lost = 0
 
     def has(self, now: float, size: int) -> bool:
-        """Whether it may say so many bytes more, at `now` seconds of a monotonic clock."""
+        """Whether a signal of `size` bytes is accepted at `now`, in seconds of a monotonic clock."""
         enough = all(self.take(now) == 0 for _ in range(1 + size // _BYTES_PER_TOKEN))
         self.lost = 0 if enough else self.lost + 1
         return enough
 
     def first_lost(self) -> bool:
-        """Whether what was lost is the first in a row."""
+        """Whether the last signal was dropped, and the one before it was not."""
         return self.lost == 1
 
 
 class Workers:
-    """Passes on the signals of verified children: `heard(mesh, member, arguments)`.
+    """Receives the signals of verified workers, and calls them.
 
-    `too_large(mesh)` is called when a process of a mesh's unit has sent a message of more than 64 kB: none of ours
-    does, and the bus, which keeps them for us until we have read them, refuses the messages of others meanwhile.
+    Args:
+        heard: called with mesh, member and arguments of each signal of a verified worker.
+        too_large: called with a mesh when a process of its unit has sent a message of more than 64 kB. No worker does
+            that unless it was taken over, and while such messages wait to be read the bus refuses those of others.
     """
 
     def __init__(
@@ -100,11 +109,11 @@ class Workers:
         self._bus = bus
         self._heard = heard
         self._too_large = too_large
-        self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
-        self._patience: dict[str, _WorkerBudget] = {}  # with that child, by mesh
+        self._senders: dict[str, str] = {}  # by mesh, the unique name of its verified worker
+        self._patience: dict[str, _WorkerBudget] = {}  # by mesh
         self._rejected_senders: OrderedDict[str, None] = OrderedDict()
-        self._suspects: set[str] = set()  # have sent a large message; whether they are bots is being asked
-        self._cleared: OrderedDict[str, None] = OrderedDict()  # have done so, and are none
+        self._suspects: set[str] = set()  # senders of a large message that are being looked up
+        self._cleared: OrderedDict[str, None] = OrderedDict()  # senders of a large message that are no bots
         self._waiting: dict[str, list[tuple[str, SignalMessage]]] = {}  # mesh and signal, by sender
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling = asyncio.Semaphore(_TOLD_AT_ONCE)
@@ -112,20 +121,20 @@ class Workers:
         self._verifying = asyncio.Semaphore(_VERIFIED_AT_ONCE)
 
     async def start(self) -> None:
-        """Begin to listen; raises `RaveError` (Bus, Timeout)."""
+        """Subscribe to the signals of workers. Raises `RaveError` (Bus, Timeout)."""
         rule = f"type='signal',interface='{names.WORKER_INTERFACE}',path_namespace='{names.MANAGER_PATH}/worker'"
         await self._bus.match(rule, self._signalled, self._accepts)
         self._bus.on_large_message(self._suspect)
 
     async def status(self, mesh: str) -> dict[str, Any]:
-        """What a child says of itself (GetStatus). Raises as `call` does, and BadData for an answer that is none."""
+        """The status of a worker (GetStatus). Raises as `call` does, and BadData if the answer is no status."""
         match await self.call(mesh, "GetStatus"):
             case [dict() as status]:
                 return status
-        raise RaveError(Code.BAD_DATA, f"the child of mesh {mesh} says something else than its status", mesh=mesh)
+        raise RaveError(Code.BAD_DATA, f"the bot of mesh {mesh} has not answered with its status", mesh=mesh)
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
-        """Who is in a mesh as its child says (ListUsers): ids and names of some, and how many there are.
+        """The users in a mesh as its worker lists them (ListUsers): ids and names of some, and how many there are.
 
         Raises as `status` does.
         """
@@ -135,26 +144,26 @@ class Workers:
         raise _senseless_users(mesh)
 
     async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
-        """Call a method of the mesh's child; raises `RaveError` (NotRunning, Bus, Timeout or the child's)."""
+        """Call a method of a mesh's worker. Raises `RaveError`: NotRunning, Bus, Timeout, or what it answers."""
         sender = self._senders.get(mesh) or await self._find(mesh)
         return await self._ask(_CALL_TIMEOUT_S, sender, mesh, member, signature, *args)
 
     def is_mute(self, mesh: str) -> bool:
-        """Whether a child has left so many calls unanswered that it is asked no more."""
+        """Whether a worker has left so many calls unanswered that it is called no more."""
         return self._is_mute(self._senders.get(mesh, ""))
 
     async def catch_up(self) -> None:
         """Wait for an answer of the bus itself; raises `RaveError` (Bus, Timeout).
 
-        The bus keeps the order: by then all that we sent before is delivered, and all that was sent to us before has
-        been read.
+        The bus keeps the order of messages. So when its answer is here, all that the service sent before is
+        delivered, and all that was sent to the service before has been read.
         """
         await self._bus.call(*_BUS, "GetId")
 
     async def mesh_of(self, sender: str) -> str:
-        """The mesh whose verified child has this unique name; raises `RaveError` (AccessDenied) for anybody else.
+        """The mesh whose verified worker has this unique name; raises `RaveError` (AccessDenied) for other senders.
 
-        Whoever has asked something is told when it changes.
+        A worker that has called once is bound to its mesh, so it also receives announcements.
         """
         if sender not in self._rejected_senders:
             for mesh, known in self._senders.items():
@@ -163,7 +172,7 @@ class Workers:
             try:
                 unit = await self._unit_of(sender)
             except RaveError as e:
-                # Most likely it is gone. A bot could fill the log with connections that it closes at once.
+                # Most likely the connection is closed. Debug, because a bot could fill the log with such connections.
                 log.debug("A call of %s is refused, because it could not be verified: %s", sender, e)
                 raise RaveError(Code.ACCESS_DENIED, "the caller could not be verified") from e
             if asking := names.mesh_of_unit(unit):
@@ -175,9 +184,9 @@ class Workers:
         raise RaveError(Code.ACCESS_DENIED, "this is for the bots of meshes alone")
 
     async def tell(self, announcement: Announcement) -> tuple[int, int]:
-        """Have all verified children ask again; returns how many have done so, and how many have failed to.
+        """Broadcast an announcement to all verified workers; returns how many have followed it and how many not.
 
-        What takes longer than two seconds counts as failed, and goes on all the same.
+        A worker that needs more than two seconds counts as one that has not, but goes on all the same.
         """
         tasks = [self._soon_tell(announcement, *child) for child in self._senders.items()]
         if tasks:
@@ -186,7 +195,7 @@ class Workers:
         return told, len(tasks) - told
 
     async def forget_user(self, user: int) -> frozenset[str]:
-        """Have all verified children forget a user; returns the meshes of those that have done so in two seconds."""
+        """Have all verified workers forget a user; returns the meshes of those that have done so in two seconds."""
         tasks = {
             mesh: asyncio.create_task(self._tell_forget(mesh, sender, user)) for mesh, sender in self._senders.items()
         }
@@ -197,30 +206,33 @@ class Workers:
         return frozenset(mesh for mesh, task in tasks.items() if _succeeded(task))
 
     def forget(self, mesh: str) -> None:
-        """The child is gone."""
+        """Unbind the worker of a mesh, because its process has ended."""
         self._senders.pop(mesh, None)
         self._patience.pop(mesh, None)
 
     async def close(self) -> None:
-        """Stop verifying and telling."""
+        """Cancel all verifications and announcements."""
         self._senders.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _suspect(self, sender: str) -> None:
-        """Find out whether the sender of a large message is a bot; not now if many are asked about, for more come."""
+        """Find out whether the sender of a large message is a bot.
+
+        If too many are being looked up this one is left out: it will send another.
+        """
         known = sender in self._suspects or sender in self._cleared
         if not known and len(self._suspects) < _MAX_SUSPECTS:
             self._suspects.add(sender)
             self._keep(asyncio.create_task(self._judge(sender)))
 
     async def _judge(self, sender: str) -> None:
-        """Tell whose bot a suspect is, if it is one."""
+        """Report the mesh of a suspect, if it is a bot."""
         try:
             mesh = names.mesh_of_unit(await self._unit_of(sender))
         except RaveError as e:
-            log.debug("Who has sent a large message, %s, could not be told: %s", sender, e)
+            log.debug("The unit of %s, which has sent a large message, is not known: %s", sender, e)
             return
         finally:
             self._suspects.discard(sender)
@@ -230,7 +242,7 @@ class Workers:
             _remember(self._cleared, sender, _MAX_CLEARED)
 
     async def _find(self, mesh: str) -> str:
-        """The verified child that owns the name of the mesh's worker."""
+        """Verify and bind the connection that owns the name of the mesh's worker; returns its unique name."""
         try:
             (sender,) = await self._bus.call(*_BUS, "GetNameOwner", "s", names.worker_name(mesh))
         except RaveError as e:
@@ -241,14 +253,14 @@ class Workers:
             verified = self._believe(sender, mesh, await self._unit_of(sender)) and await self._bind(sender, mesh)
         except RaveError as e:
             raise RaveError(
-                Code.NOT_RUNNING, f"the child of mesh {mesh} could not be verified: {e.message}", mesh=mesh
+                Code.NOT_RUNNING, f"the bot of mesh {mesh} could not be verified: {e.message}", mesh=mesh
             ) from e
         if not verified:
-            raise RaveError(Code.NOT_RUNNING, f"what passes for the child of mesh {mesh} is not it", mesh=mesh)
+            raise RaveError(Code.NOT_RUNNING, f"another process has the name of the bot of mesh {mesh}", mesh=mesh)
         return str(sender)
 
     def _accepts(self, signal: Header, size: int) -> bool:
-        """Whether a signal is one of a worker, and its sender may say more. Nothing of its body is decoded before."""
+        """Whether to decode a signal, decided from header and size alone, as its sender may be any process."""
         if size > _MAX_SIGNAL_BYTES or _SIGNATURES.get(signal.member) != signal.signature:
             return False
         mesh = _mesh_of(signal.path)
@@ -259,16 +271,16 @@ class Workers:
         return size <= _MAX_UNVERIFIED_BYTES and len(self._waiting.get(signal.sender, ())) < _MAX_WAITING
 
     def _may_say(self, mesh: str, size: int) -> bool:
-        """What a child says that talks too much is lost; it is asked regularly how it is."""
+        """Whether one more signal of a worker is within its rate. What a lost one said, health checks find out."""
         now = asyncio.get_running_loop().time()
         patience = self._patience.setdefault(mesh, _WorkerBudget(now))
         enough = patience.has(now, size)
         if patience.first_lost():
-            log.warning("The child of mesh %s says too much: part of it is ignored", mesh, extra=about(mesh))
+            log.warning("The bot of mesh %s sends too many signals: some are ignored", mesh, extra=about(mesh))
         return enough
 
     def _signalled(self, signal: SignalMessage) -> None:
-        """A signal that has been accepted."""
+        """Pass on a signal of a verified worker; for any other sender, begin to verify it."""
         mesh = _mesh_of(signal.path) or ""
         sender = signal.sender
         if self._senders.get(mesh) == sender:
@@ -284,7 +296,7 @@ class Workers:
         task.add_done_callback(self._tasks.discard)
 
     def _soon_tell(self, announcement: Announcement, mesh: str, sender: str) -> asyncio.Task[bool]:
-        """Tell a child; if that waits for its turn since an earlier change, it will do for this one as well."""
+        """Announce a change to a worker. If the same announcement still waits for its turn, that one is enough."""
         key = (sender, announcement)
         if key not in self._to_tell:
             self._to_tell[key] = asyncio.create_task(self._tell(announcement, mesh, sender))
@@ -295,7 +307,7 @@ class Workers:
         try:
             async with self._telling:
                 del self._to_tell[sender, announcement]
-                # One that misses it asks again by itself.
+                # A worker that misses the announcement asks again by itself.
                 return await self._follow(mesh, sender, announcement)
         except asyncio.CancelledError:
             self._to_tell.pop((sender, announcement), None)
@@ -306,22 +318,20 @@ class Workers:
             return await self._follow(mesh, sender, "ForgetUser", "t", user)
 
     async def _follow(self, mesh: str, sender: str, member: str, signature: str = "", *args: Any) -> bool:
-        """Whether a child has done soon what it is told; one that hangs finds the call when it goes on."""
+        """Call a worker; returns whether it has answered in time. One that hangs reads the call when it goes on."""
         try:
             await self._ask(_BROADCAST_TIMEOUT_S, sender, mesh, member, signature, *args)
         except RaveError as e:
-            log.debug("The child of mesh %s has not followed: %s", mesh, e)
+            log.debug("The bot of mesh %s has not followed: %s", mesh, e)
             return False
         return True
 
     async def _ask(
         self, timeout_s: float, sender: str, mesh: str, member: str, signature: str, *args: Any
     ) -> list[Any]:
-        """Call a method of a child, unless it has left too many calls unanswered."""
+        """Call a method of a worker, unless it has left too many calls unanswered."""
         if self._is_mute(sender):
-            raise RaveError(
-                Code.TIMEOUT, f"the child of mesh {mesh} has left {MAX_UNANSWERED_CALLS} calls unanswered"
-            )
+            raise RaveError(Code.TIMEOUT, f"the bot of mesh {mesh} has left {MAX_UNANSWERED_CALLS} calls unanswered")
         path = names.worker_path(mesh)
         try:
             return await self._bus.call(
@@ -343,13 +353,13 @@ class Workers:
         return self._bus.unanswered(sender) >= MAX_UNANSWERED_CALLS
 
     async def _admit(self, sender: str) -> None:
-        """Verify a sender, then pass on what it has said so far."""
+        """Verify a sender, then pass on the signals that have waited for it."""
         try:
             unit = await self._unit_of(sender)
             own = names.mesh_of_unit(unit)
             bound = own is None or await self._bind(sender, own)
         except RaveError as e:
-            # Gone already, most likely: its exit status will tell.
+            # Most likely the worker has exited, and its exit status says why.
             log.debug("The sender %s of a worker's signal could not be verified: %s", sender, e)
             return
         finally:
@@ -363,19 +373,19 @@ class Workers:
                 self._heard(mesh, signal.member, signal.body)
 
     def _believe(self, sender: str, mesh: str, unit: str) -> bool:
-        """Whether a sender, of this unit, may speak for the mesh; one that may not is remembered."""
+        """Whether a sender from this unit may speak for the mesh. One that may not is rejected from now on."""
         if names.mesh_of_unit(unit) == mesh:
             return True
         extra = about(names.mesh_of_unit(unit) or mesh)
-        log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit, extra=extra)
+        log.warning("A signal for mesh %s is ignored: it came from unit %s", mesh, unit, extra=extra)
         self._distrust(sender)
         return False
 
     async def _bind(self, sender: str, mesh: str) -> bool:
-        """Take a connection of a mesh's unit for its child, unless another one is, and still there.
+        """Bind a connection of a mesh's unit to the mesh, unless another one is bound and still on the bus.
 
-        A child that comes back to the bus has another connection, and the one before is gone by then. One that an own
-        command opens beside it answers no question: bound to that, the bot would seem to hang, and be restarted.
+        A worker that reconnects to the bus has a new connection, and its old one is gone by then. A plugin may open
+        another connection beside the worker's, which answers no calls: it must not be bound.
         """
         known = self._senders.get(mesh)
         if known not in (None, sender) and await self._on_bus(known):
@@ -396,7 +406,7 @@ class Workers:
         _remember(self._rejected_senders, sender, _MAX_REJECTED_SENDERS)
 
     async def _unit_of(self, sender: str) -> str:
-        """The unit of a connection's process, by process file descriptor: a process id could be used again."""
+        """The unit of a connection's process, looked up by a process file descriptor, as process ids are reused."""
         async with self._verifying:
             (credentials,) = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", sender)
             descriptor = credentials.get("ProcessFD")
@@ -422,7 +432,7 @@ def _mesh_of(path: str) -> str | None:
 
 
 def _was_refused_by_bus(error: RaveError) -> bool:
-    """Whether the bus has not even delivered a call, because too many are without an answer."""
+    """Whether the bus has refused to deliver a call, because too many are without an answer."""
     return error.attributes.get("error_name") == errors.LIMITS_EXCEEDED and not error.attributes.get("said")
 
 
@@ -438,4 +448,4 @@ def _user(mesh: str, answer: object) -> tuple[int, str]:
 
 
 def _senseless_users(mesh: str) -> RaveError:
-    return RaveError(Code.BAD_DATA, f"the child of mesh {mesh} says something else than its users", mesh=mesh)
+    return RaveError(Code.BAD_DATA, f"the bot of mesh {mesh} has not answered with its users", mesh=mesh)

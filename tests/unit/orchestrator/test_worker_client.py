@@ -145,7 +145,7 @@ def test_a_forger_is_ignored_and_remembered(
             await settle(bus, here.bus)
             assert here.heard == []
             assert here.asked == [bus.unique_name], "asked about once, however much it says"
-            assert caplog.text.count(f"What passes for the child of mesh {MESH} came from unit {unit}: ignored") == 1
+            assert caplog.text.count(f"A signal for mesh {MESH} is ignored: it came from unit {unit}") == 1
 
     run(body())
 
@@ -429,9 +429,9 @@ def test_a_child_that_has_announced_itself_is_called_without_its_name(
     ("owned", "unit", "text"),
     [
         (False, "", "the bot of mesh {mesh} does not run, or is not on the bus"),
-        (True, "", "the child of mesh {mesh} could not be verified: no such process"),
-        (True, "session-1.scope", "what passes for the child of mesh {mesh} is not it"),
-        (True, names.mesh_unit(OTHER), "what passes for the child of mesh {mesh} is not it"),
+        (True, "", "the bot of mesh {mesh} could not be verified: no such process"),
+        (True, "session-1.scope", "another process has the name of the bot of mesh {mesh}"),
+        (True, names.mesh_unit(OTHER), "another process has the name of the bot of mesh {mesh}"),
     ],
 )
 def test_what_is_not_the_child_is_not_called(
@@ -758,7 +758,7 @@ def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
             assert here.workers._patience.keys() == {OTHER}
 
     run(body())
-    assert caplog.text.count(f"The child of mesh {MESH} says too much") == 2
+    assert caplog.text.count(f"The bot of mesh {MESH} sends too many signals") == 2
 
 
 def test_the_signals_are_those_of_a_worker() -> None:

@@ -1,7 +1,7 @@
-"""What bots ask of the parent on behalf of chat users: changes of admins and permissions, a login, a way out.
+"""Answers the requests of bots on behalf of chat users: changes of admins and permissions, a login, a leave.
 
-A bot runs the commands of strangers. So the right of the user for whom it speaks is checked here again, and Rave is
-asked whether that user is in its room: else one bot that was taken over could speak for every admin there is.
+A bot runs the commands of strangers. So the service checks the user's right again, and asks Rave whether the user is
+in the bot's room. Without that, one bot that was taken over could act for every admin.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Of admins, former ones included, and of command permissions: each change has every bot read all of them.
+# The most admins, former ones included, and permissions. After each change every bot reads all of them.
 _MAX_ENTRIES = 500
 
-# Failures whose words are made for whoever asked.
+# Errors whose words are fit for the chat.
 _FIT = frozenset(
     {
         *(Code.ACCESS_DENIED, Code.INVALID_ARGUMENT, Code.LAST_ADMIN, Code.BUSY, Code.NOT_RUNNING),
         *(Code.NOT_CONFIRMED, Code.CANCELLED, Code.RATE_LIMITED),
     }
 )
-# What Rave answers, or we, while there is no session that is good for anything.
+# Errors of a presence check that mean that there is no session which Rave accepts.
 _SESSION_REFUSED = frozenset({Code.UNAUTHORIZED, Code.NOT_RUNNING})
 _UNREACHABLE = (Code.NETWORK, "Rave can't be reached")
 _REFUSED = (Code.REFUSED, "Rave refuses the login")
@@ -63,8 +63,8 @@ _WORDS = {
 class BotRequests:
     """Answers the bots of all meshes.
 
-    `mesh` is the one whose bot asks, `actor` the chat user for whom. What fails is a `RaveError` in words for the
-    chat; if there is more to it, the log has that, under the id that is the error's `incident`.
+    `mesh` is the mesh whose bot asks, `actor` the id of the chat user for whom it asks. Errors are `RaveError`s in
+    words for the chat. If the log has details, the error's `incident` is the id by which they are found.
 
     Attributes:
         entry_points: what installed packages offer as commands, when they were last looked for.
@@ -110,24 +110,24 @@ class BotRequests:
         return self._state.admins
 
     def permissions(self) -> dict[str, bool]:
-        """Whether a command is for admins only, by command, where that was changed. Raises StoreUnavailable."""
+        """Whether a command is for admins only, by command, if that was set. Raises StoreUnavailable."""
         self._insist_loaded()
-        # The store may hold more than a name that somebody could type, and the bus takes.
+        # The store may hold names that can't be typed, or that the bus would not transport.
         return {command: admin for command, admin in self._state.overrides.items() if command.isprintable()}
 
     def failures(self, mesh: str) -> tuple[int, float]:
         """How many attempts in a row to connect to the mesh have failed, and seconds since the first of them."""
-        # A file may say more than the bus takes.
+        # The number in the file may be larger than an integer on the bus.
         return min(self._blocks.memory(mesh).failures, 2**32 - 1), self._blocks.failing_for(mesh)
 
     def session(self) -> Session:
-        """What a bot needs of the account. Raises LoginNeeded, Config, StoreUnavailable."""
+        """The session with which a bot acts as the account. Raises LoginNeeded, Config, StoreUnavailable."""
         if self._account.session is None:
             raise self._account.obstacle or RaveError(Code.LOGIN_NEEDED, "there is no session yet")
         return self._account.session
 
     async def add_admin(self, mesh: str, actor: int, user: int) -> bool:
-        """Make somebody an admin. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Make a user an admin; False if they are one. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "make admins"):
             self._insist_on_owner(actor, mesh, "make admins")
             _insist_on_room(user, self._state.users)
@@ -160,7 +160,7 @@ class BotRequests:
             return added
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
-        """Take the right away from one who is no owner. Raises as `add_admin`, and LastAdmin."""
+        """Remove an admin who is no owner; False if they are none. Raises as `add_admin`, and LastAdmin."""
         async with self._acting(mesh, actor, "remove admins"):
             self._insist_on_owner(actor, mesh, "remove admins")
             removed = await self._state.remove_admin(validation.user_id(user), actor=ChatUser(actor, mesh))
@@ -175,12 +175,12 @@ class BotRequests:
             return removed
 
     def ignored_users(self) -> frozenset[int]:
-        """The user ids of those whom no bot listens to. Raises StoreUnavailable until the store is read."""
+        """The ids of the users whom all bots ignore. Raises StoreUnavailable until the store is read."""
         self._insist_loaded()
         return self._state.ignored
 
     async def ignore_user(self, mesh: str, actor: int, user: int) -> bool:
-        """Have no bot listen to a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
+        """Have all bots ignore a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
         async with self._acting(mesh, actor, "have users ignored"):
             _insist_on_room(user, self._state.ignored)
             ignored = await self._state.ignore_user(validation.user_id(user), actor, actor=ChatUser(actor, mesh))
@@ -195,7 +195,7 @@ class BotRequests:
             return ignored
 
     async def unignore_user(self, mesh: str, actor: int, user: int) -> bool:
-        """Have bots listen to a user again. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Have bots ignore a user no longer. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "have users ignored"):
             heard = await self._state.unignore_user(validation.user_id(user), actor=ChatUser(actor, mesh))
             if heard:
@@ -216,7 +216,7 @@ class BotRequests:
         requires_admin: bool,  # noqa: FBT001 - as the field is called
         description: str,
     ) -> None:
-        """Say whom a command is for. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Set the permission of a command. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "change permissions"):
             name = validation.command(command)
             _insist_on_room(name, self._state.overrides)
@@ -248,9 +248,9 @@ class BotRequests:
             return removed
 
     async def refresh(self, mesh: str, actor: int) -> tuple[int, int]:
-        """Read everything again, everywhere; returns the numbers of admins and permissions.
+        """Read store and plugins again, in the service and in all bots.
 
-        Raises AccessDenied, StoreUnavailable.
+        Returns the numbers of admins and permissions. Raises AccessDenied, StoreUnavailable.
         """
         async with self._acting(mesh, actor, "have everything read again"):
             await self._refresh()
@@ -260,7 +260,7 @@ class BotRequests:
             return len(self._state.admins), len(self._state.overrides)
 
     async def relogin(self, mesh: str, actor: int) -> int:
-        """Begin to log in again; returns when the mail is sent, with the seconds there are to follow its link.
+        """Begin a login; returns when its mail is sent, with the number of seconds in which to follow the link.
 
         Raises AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
         """
@@ -277,7 +277,7 @@ class BotRequests:
     async def read_document(self, mesh: str, name: str) -> str | None:
         """A document of the room; None if there is none. Raises InvalidArgument, RateLimited, StoreUnavailable."""
         if self._state.error:
-            # Bots ask by themselves until they are answered, all of them, and the log has the outage already.
+            # Not logged: all bots repeat this request until it is answered, and the outage is in the log already.
             raise RaveError(*_WORDS[Code.STORE])
         with _in_chat_words(mesh):
             return await self._memory.read_document(mesh, name)
@@ -298,21 +298,22 @@ class BotRequests:
             return await self._memory.read_history(mesh, name, number)
 
     async def forget_user(self, mesh: str, actor: int) -> int:
-        """Remove what is kept of the actor; an admin is refused, and who is not in the room.
+        """Forget the actor; returns how many entries were removed.
 
-        Raises as `read_document`, and AccessDenied, Busy, Network, Refused.
+        Raises as `read_document`, also InvalidArgument for an admin, and AccessDenied (the user is not in the room),
+        Busy, Network, Refused.
         """
         with _in_chat_words(mesh):
             if actor in self._state.admins:
                 text = _("you are an admin, and can't be forgotten")
                 raise RaveError(Code.INVALID_ARGUMENT, text, hint=_("have that right removed first"))
             removed = await self._memory.forget_at_wish(mesh, validation.user_id(actor))
-            # Not who: that would be kept then.
+            # The log does not say which user, since that would keep the id.
             log.info("A user in mesh %s is forgotten: %s", mesh, count(removed, "entry"), extra=about(mesh))
             return removed
 
     def allow_leave(self, mesh: str, actor: int) -> None:
-        """Return if the user may send the bot away from the mesh. Raises AccessDenied, StoreUnavailable."""
+        """Check that the user may send the bot away from the mesh. Raises AccessDenied, StoreUnavailable."""
         with _in_chat_words(mesh):
             self._insist_loaded()
             if self._state.overrides.get(LEAVE, True):
@@ -320,7 +321,7 @@ class BotRequests:
             log.info("User %d sends the bot away from mesh %s", actor, mesh, extra=about(mesh))
 
     async def login_ended(self, mesh: str) -> None:
-        """Return when the login that is under way, or was the last one, has succeeded; else what made it fail."""
+        """Wait until the login that is under way, or else the last one, has succeeded; raises why it failed."""
         with _in_chat_words(mesh):
             await self._account.login_ended()
 
@@ -335,15 +336,15 @@ class BotRequests:
             raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
 
     def _insist_on_owner(self, actor: int, mesh: str, what: str) -> None:
-        """Refuse an admin who was made one from a room, if the options say so."""
+        """Refuse an admin who is no owner, if the options allow only owners to do this."""
         if self._rules.owners_alone and actor not in self._state.owners:
             log.warning("User %d in mesh %s is no owner, and may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only owners may {what}")
 
     async def _insist_on_presence_if_logged_in(self, mesh: str, actor: int) -> None:
-        """Refuse a user who is not in the mesh; of a session that Rave refuses nothing can be asked.
+        """Refuse a user who is not in the mesh, unless Rave refuses the session and so can't be asked.
 
-        The login that mends it is what the user wants, and its mail goes to the account's own address.
+        The login that the user asks for fixes the session then, and its mail goes to the account's own address.
         """
         try:
             await self._presence.insist(mesh, actor)
@@ -353,7 +354,7 @@ class BotRequests:
 
     @contextlib.asynccontextmanager
     async def _acting(self, mesh: str, actor: int, what: str) -> AsyncIterator[None]:
-        """Refuse a user who is no admin, or not in the mesh whose bot names them, and what is too much for it."""
+        """Refuse users who are no admins or not in the mesh, and changes beyond the mesh's rate limit."""
         with _in_chat_words(mesh):
             self._insist_loaded()
             self._insist_on_admin(actor, mesh, what)
@@ -363,7 +364,7 @@ class BotRequests:
 
 
 def _insist_on_room(entry: T, entries: Collection[T]) -> None:
-    """Refuse what is new when there is enough: a bot that was taken over must not fill the store."""
+    """Refuse a new entry when there are too many: a bot that was taken over must not fill the store."""
     if entry not in entries and len(entries) >= _MAX_ENTRIES:
         text = f"there are {len(entries)} of those already, which is as many as the chat may make"
         raise RaveError(Code.INVALID_ARGUMENT, text, hint="remove others first, or have an operator add it")
@@ -371,11 +372,11 @@ def _insist_on_room(entry: T, entries: Collection[T]) -> None:
 
 @contextlib.contextmanager
 def _in_chat_words(mesh: str) -> Iterator[None]:
-    """What fails is told to strangers: the words of operators, with files, hosts and options, go to the log alone."""
+    """Replace errors by words for the chat, which strangers read; files, hosts and options go only to the log."""
     try:
         yield
     except RaveError as e:
-        # One with `refused` has an answer of Rave or of the store in it, whatever its code.
+        # An error with `refused` quotes an answer of Rave or of the store, which is not for the chat.
         if e.code in _FIT and "refused" not in e.attributes:
             raise
         incident = new_incident()
@@ -383,7 +384,7 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
         log.warning("%s: %s", failed, e, extra=about(mesh))
         code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
         if isinstance(e, NotRecordedError):
-            # Its directory is for the log.
+            # Only the name of the file is for the chat, not its directory.
             words = f"changes from rooms can't be noted: {Path(str(e.attributes['file'])).name} can't be written"
         refused = e.attributes.get("refused")
         text = f"{refused}: {words}" if refused else words

@@ -1,4 +1,4 @@
-"""What has become of rave.yaml since the service read it: only a restart takes it up, a reload says what is new."""
+"""Compares rave.yaml with the options in use. A reload reports changes, and only a restart applies them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
 
-# So many options are named.
+# The most options that the note names.
 _MAX_NAMED = 6
 
 
@@ -21,7 +21,7 @@ class ConfigFile:
     """Compares the file with the configuration that is in use.
 
     Attributes:
-        note: what an operator should know of the file, in a sentence; empty as long as it says what is in use.
+        note: how the file differs from the options in use, in a sentence; empty if it does not.
     """
 
     def __init__(self, used: Config) -> None:
@@ -29,7 +29,7 @@ class ConfigFile:
         self._used = used
 
     async def look(self) -> None:
-        """Read the file, and say in `note` and in the log how it differs."""
+        """Read the file, set `note`, and log it."""
         self.note = await asyncio.to_thread(self._compare)
         if self.note:
             log.warning("%s", self.note)

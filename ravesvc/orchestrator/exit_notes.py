@@ -1,6 +1,6 @@
-"""How bots have ended while the parent was away: the files that rave-ended@.service leaves behind.
+"""Reads the notes that rave-ended@.service writes of how bots have ended, for a service that was away meanwhile.
 
-A name is all that there is to a file: the mesh, and the exit status of its bot.
+A note is an empty file whose name is the mesh and the exit status of its bot.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class ExitNotes:
-    """The files in a directory, which need not be there. The methods block."""
+    """The notes in a directory, which may not exist. The methods block."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def read(self) -> dict[str, ExitStatus]:
-        """The status of each mesh that has ended for good; of several the one that says most, a kick first of all.
+        """The exit status of each mesh that has ended for good. Of several, the one that matters most: a kick first.
 
-        What says nothing, such as the note of a crash, is removed.
+        Files that are no such notes, or say nothing, as the note of a crash, are removed.
         """
         found: dict[str, ExitStatus] = {}
         for name in self._names():
@@ -37,7 +37,7 @@ class ExitNotes:
         return found
 
     def forget(self, mesh: str) -> None:
-        """It is known how a mesh's bot has ended, and safe elsewhere."""
+        """Remove the notes of a mesh. What follows from them must be saved before."""
         for name in self._names():
             if name.startswith(f"{mesh}."):
                 self._remove(name)

@@ -1,4 +1,4 @@
-"""Hears of what other programs do to one file (inotify(7), by way of watchdog)."""
+"""Notices when another program changes a file (inotify(7), through watchdog)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A file is of interest when somebody has finished with it. Editors write in place, or rename another to its name.
+# An editor writes a file in place and closes it, or renames another file to its name. Events before that, as each
+# write, do not matter.
 _EVENTS = [FileClosedEvent, FileMovedEvent, FileDeletedEvent]
 
 
 class FileWatch:
-    """Calls `changed` in the event loop when somebody has written, replaced or removed the file."""
+    """Calls `changed` in the event loop when a program has written, replaced or removed the file."""
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
         self._path = path
@@ -34,14 +35,14 @@ class FileWatch:
         self._observer: InotifyObserver | None = None
 
     async def start(self) -> None:
-        """Begin to watch. Without a watch the service goes on: `systemctl reload` does the same by hand."""
-        # Its module can be imported on Linux alone; elsewhere this program still has to say what it lacks.
+        """Begin to watch. If that fails it is logged, and an operator can use `systemctl reload` after an edit."""
+        # Imported here, as it exists only on Linux; elsewhere the program must still be able to say what it lacks.
         from watchdog.observers.inotify import InotifyObserver
 
         handler = _Handler(self._path, self._changed, asyncio.get_running_loop())
         try:
-            # With full events what is moved in from another directory is told as such, and not as a file that is
-            # being written. Some versions of watchdog ask the kernel here already, others when it is started.
+            # With full events a file that is moved in from another directory is reported as moved, not as created.
+            # Some versions of watchdog call the kernel in `schedule`, others in `start`.
             self._observer = InotifyObserver(generate_full_events=True)
             self._observer.schedule(handler, str(self._path.parent), event_filter=_EVENTS)
             await asyncio.to_thread(self._observer.start)
@@ -49,7 +50,7 @@ class FileWatch:
             log.warning("Edits of %s are noticed at a reload only: %s", self._path, e.strerror)
 
     async def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if not self._observer:
             return
         self._observer.stop()
@@ -58,7 +59,7 @@ class FileWatch:
 
 
 class _Handler(FileSystemEventHandler):
-    """Lives in a thread of watchdog's."""
+    """Runs in a thread of watchdog."""
 
     def __init__(self, path: Path, changed: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self._path = str(path)
@@ -66,6 +67,6 @@ class _Handler(FileSystemEventHandler):
         self._loop = loop
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Somebody has done something in the directory."""
+        """Handle an event of the directory; those of other files are ignored."""
         if self._path in (event.src_path, event.dest_path):
             self._loop.call_soon_threadsafe(self._changed)

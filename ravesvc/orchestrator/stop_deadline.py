@@ -1,7 +1,7 @@
-"""Bots that do not stop when they are told.
+"""Finds bots that do not stop in time.
 
-systemd kills a bot after `shutdown_timeout`, unless the bot keeps asking for more time: one that was taken over does.
-So the time is taken here as well, by what systemd says of the unit and nothing that the bot can say.
+systemd kills a bot after `shutdown_timeout`, but a bot may ask for more time, and one that was taken over can do that
+for ever. So the service measures the time, too. It goes by the state of the unit, which the bot can't influence.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from ravesvc.systemd.unit_state import UnitState
 
 
 class StopDeadline:
-    """Tells of each bot whose unit has been stopping for `limit` seconds, and again after as many more.
+    """Calls `kill` for each bot whose unit has been stopping for `limit` seconds, and again after as many more.
 
     Args:
+        limit: seconds.
         kill: called with the id of the mesh.
     """
 
@@ -25,7 +26,7 @@ class StopDeadline:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def unit_changed(self, mesh: str, unit: UnitState) -> None:
-        """The unit of a mesh is in another state."""
+        """Start or stop the timer of a mesh by the new state of its unit."""
         if unit.active != "deactivating":
             timer = self._timers.pop(mesh, None)
             if timer:
@@ -34,7 +35,7 @@ class StopDeadline:
             self._arm(mesh)
 
     def close(self) -> None:
-        """Tell of nothing more."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

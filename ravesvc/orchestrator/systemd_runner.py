@@ -1,4 +1,4 @@
-"""Runs each bot as a unit of systemd, `rave-mesh@ID.service`, and talks to it on the bus. Implements `Runner`."""
+"""Runs each bot as a unit of systemd, `rave-mesh@ID.service`, and calls it on the bus. Implements `Runner`."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from ravesvc.systemd.unit_state import NO_JOB, UnitState
 log = logging.getLogger(__name__)
 
 _JOB_TIMEOUT_S = 120.0
-# A kill may fail, when a bot keeps systemd busy.
+# A kill may fail when a bot keeps systemd busy; it is tried again after this time.
 _KILL_AGAIN_S = 15.0
-# The job types of a stop for good, told from a restart or a start; one that is over already can't be asked.
+# The job types of a stop that no start follows; the type of a job that is over already is empty.
 _STOPS = ("stop", "")
 
 
 class SystemdRunner:
-    """See `Runner`. An order is the object path of a job.
+    """See `Runner`. Its orders are object paths of systemd's jobs.
 
     Args:
         stop_limit_s: seconds after which a bot that is still stopping is killed.
-        exit_notes: how bots have ended while the service was away.
+        exit_notes: the notes of how bots have ended while the service was away.
 
     Attributes:
-        workers: the bots on the bus.
+        workers: receives the signals of bots, and calls them.
     """
 
     def __init__(self, bus: Bus, units: Units, exit_notes: ExitNotes, *, stop_limit_s: float) -> None:
@@ -68,14 +68,14 @@ class SystemdRunner:
         await self._monitor.start()
 
     async def close(self) -> None:
-        """See `Runner`. If our unit is stopped for good, all bots are stopped, too."""
+        """See `Runner`. If the service is stopped and not restarted, all bots are stopped, too."""
         self._stop_deadline.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             if await self._monitor.stopping_for_good():
-                # systemd stops the target by itself when nobody needs it any more (StopWhenUnneeded=), but not while
+                # systemd stops the target by itself when no unit needs it any more (StopWhenUnneeded=), but not while
                 # a mesh is being started or restarted; and it does not try again.
                 await self._units.stop(names.TARGET_UNIT)
         except RaveError as e:
@@ -84,7 +84,7 @@ class SystemdRunner:
         await self._monitor.close()
 
     async def is_stopping_for_good(self) -> bool:
-        """Whether systemd stops the service, and not to start it again. Raises `RaveError` (Bus, Timeout)."""
+        """Whether systemd stops the service without starting it again. Raises `RaveError` (Bus, Timeout)."""
         return await self._monitor.stopping_for_good()
 
     async def start_mesh(self, mesh: str) -> str | None:
@@ -103,14 +103,14 @@ class SystemdRunner:
         return await self._finish(job, mesh)
 
     async def forget_end(self, mesh: str) -> None:
-        """See `Runner`. The trace that lasts longer, a file, goes first."""
+        """See `Runner`. The file goes first: if the service dies in between, the failed unit is still there."""
         await self._monitor.wait_for_note(mesh)
         await asyncio.to_thread(self._exit_notes.forget, mesh)
         if self._monitor.state(mesh).failed:
             await self._units.reset_failed(names.mesh_unit(mesh))
 
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
-        """See `Runner`. A failed unit was reset, or the machine has booted: the notes are left."""
+        """See `Runner`. The notes remain when a failed unit was reset or the machine has booted."""
         notes = await asyncio.to_thread(self._exit_notes.read)
         return {mesh: RunEnd(status=status) for mesh, status in notes.items()}
 
@@ -119,12 +119,12 @@ class SystemdRunner:
         return await self._monitor.active_since(mesh)
 
     async def was_stopped_by_hand(self, mesh: str, order: str) -> bool:
-        """See `Runner`. It was not when all are stopped together, or when the unit is to run on."""
+        """See `Runner`. False if all bots are stopped together, or if the unit is to run on."""
         monitor = self._monitor
-        # With the answer we have heard all that systemd has said before it, of the target too.
+        # When the answer is here, all signals that systemd sent before it are read, also those about the target.
         if await monitor.draining() or monitor.drained_lately:
             return False
-        # A restart whose start systemd refused may be over before we look. It has failed; a stop is done.
+        # A restart whose start systemd refused may be over by now. Its result is "failed", that of a stop "done".
         if monitor.result(order) == "failed":
             return False
         unit = monitor.state(mesh)
@@ -169,7 +169,7 @@ class SystemdRunner:
         await self.workers.catch_up()
 
     async def _finish(self, job: str, mesh: str) -> str | None:
-        """Wait for the end of a job that was to let a mesh run."""
+        """Wait for the end of a start or restart; returns the job if another one has replaced it."""
         return job if await self._monitor.job(job, mesh, _JOB_TIMEOUT_S) == "canceled" else None
 
     def _unit_changed(self, mesh: str, before: UnitState, unit: UnitState) -> None:
@@ -177,8 +177,8 @@ class SystemdRunner:
         if unit.main_pid != before.main_pid:
             self._killed_at.pop(mesh, None)
         if before.main_pid not in (0, unit.main_pid) or not unit.running:
-            # Another process, or none. (The first words of a process may be quicker than the news of its id, and
-            # count.)
+            # The process was replaced or has ended: unbind its connection. When a process is new nothing is unbound,
+            # as its first signal may come before systemd's signal with its id.
             self.workers.forget(mesh)
         if unit.main_pid and unit.suspect:
             self._kill_taken_over(mesh, unit.suspect)
@@ -189,7 +189,7 @@ class SystemdRunner:
         self.changed.emit(RunChange(mesh, old, new, _stop_order(before, unit)))
 
     def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
-        """A verified bot has sent a signal."""
+        """Emit the event of a verified bot's signal."""
         if event := read_event(member, arguments):
             self.reported.emit(WorkerReport(mesh, event))
 
@@ -197,7 +197,7 @@ class SystemdRunner:
         self._kill_taken_over(mesh, "has sent a message of more than 64 kB on the bus, which none of ours does")
 
     def _kill_taken_over(self, mesh: str, deed: str) -> None:
-        """Kill a bot that does what only a stranger's code would; once, unless it is still there after a while."""
+        """Kill a bot that does what only foreign code would; again only if it is still there after a while."""
         now = time.monotonic()
         if now - self._killed_at.get(mesh, float("-inf")) > _KILL_AGAIN_S:
             self._killed_at[mesh] = now
@@ -208,7 +208,7 @@ class SystemdRunner:
     async def _end_stop(self, mesh: str) -> None:
         """Kill a bot that does not stop in time."""
         try:
-            # If we are late, it may have stopped.
+            # If the service is late, the bot may have stopped already.
             await self.workers.catch_up()
         except RaveError as e:
             log.debug("Whether mesh %s has stopped is not known: %s", mesh, e)
@@ -230,9 +230,9 @@ class SystemdRunner:
 
 
 def _stop_order(old: UnitState, new: UnitState) -> str | None:
-    """The job by which a unit is being stopped, or was kept from its automatic restart.
+    """The job that stops a unit, or that has cancelled its automatic restart; None if there is none.
 
-    By itself a process ends without a job. One that has said so may get a job all the same, if it goes on.
+    A process that ends by itself has no job. If it announces its end and then runs on, a job may still stop it.
     """
     ordered = new.job != NO_JOB and (old.running or new.job != old.job)
     stops = new.active == "deactivating" and ordered
@@ -240,7 +240,7 @@ def _stop_order(old: UnitState, new: UnitState) -> str | None:
 
 
 def _too_old(error: RaveError, mesh: str) -> RaveError:
-    """The failure of a call of a bot, in better words if the bot does not know the method."""
+    """The error of a call to a bot; in other words if the bot's older program does not have the method."""
     if error.attributes.get("error_name") != errors.UNKNOWN_METHOD:
         return error
     text = f"the process of mesh {mesh} runs an older program, which can't do that"

@@ -1,4 +1,4 @@
-"""What the state of a `rave-mesh@` unit says of its process."""
+"""Translates the state of a `rave-mesh@` unit into the `RunState` of its process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ravesvc.systemd.unit_state import UnitState, how_ended
 
 
 def run_state(unit: UnitState) -> RunState:
-    """The process of a unit."""
+    """The `RunState` of a unit."""
     return RunState(
         phase=_phase(unit),
         process=unit.main_pid,
@@ -24,7 +24,7 @@ def _phase(unit: UnitState) -> RunPhase:
     if unit.started:
         return RunPhase.RUNNING
     if unit.restarting:
-        # By way of failed or inactive, which mean neither then.
+        # Before an automatic restart a unit is failed or inactive for a moment, which is no end.
         return RunPhase.WAITING
     if unit.active == "activating":
         return RunPhase.STARTING
@@ -34,7 +34,7 @@ def _phase(unit: UnitState) -> RunPhase:
 
 
 def _end(unit: UnitState) -> RunEnd | None:
-    # A result of success belongs to a unit that is being reset; that it is no longer failed comes right after.
+    # A failed unit with the result "success" is being reset, and a signal that it is inactive follows.
     if not unit.failed or unit.result == "success":
         return None
     return RunEnd(

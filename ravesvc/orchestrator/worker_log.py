@@ -1,4 +1,4 @@
-"""What bots say of themselves, in the service's own log: a bot's entries could be forged, these can't."""
+"""Logs the reports of bots as the service: a bot that was taken over could forge its own log, but not this."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def log_news(news: WorkerNews) -> None:
-    """Write the entry of one event."""
+    """Log one event."""
     mesh, words = news.mesh, news.words
     match news.event:
         case Connected():

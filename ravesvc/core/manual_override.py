@@ -1,4 +1,8 @@
-"""What an operator does with the processes of meshes without the service, by systemctl: it is respected."""
+"""Respects what an operator does to a bot's process by systemctl, past the service.
+
+A process that an operator stops by hand must not be started again by the next plan. So its mesh is held until an
+operator starts it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _ACTOR = "systemctl"
 
 
 class ManualOverrides:
-    """Holds a mesh whose process an operator stops by hand, until an operator starts it."""
+    """Sets a hold when an operator stops a process by hand, and lifts it when an operator starts one."""
 
     def __init__(self, runner: Runner, blocklist: Blocklist) -> None:
         self._runner = runner
@@ -25,7 +29,7 @@ class ManualOverrides:
     async def adopt(self, running: Iterable[str]) -> None:
         """Lift the holds of meshes that were started by hand while no service ran.
 
-        To be called before anything is started or stopped.
+        Call it before the first start or stop, since those would change when a process was started.
         """
         for mesh in running:
             block = self._blocklist.get(mesh)
@@ -40,7 +44,7 @@ class ManualOverrides:
                 self.starting(mesh)
 
     async def stopping(self, mesh: str, order: str) -> None:
-        """A process stops by an order that the service has not given: hold its mesh, if an operator meant that."""
+        """Hold a mesh whose process is stopped by an order that is not the service's, if an operator has given it."""
         try:
             by_hand = await self._runner.was_stopped_by_hand(mesh, order)
         except RaveError as e:
@@ -50,7 +54,7 @@ class ManualOverrides:
             self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)
 
     def starting(self, mesh: str) -> bool:
-        """An operator starts a process by hand, which lifts a hold; returns whether another block remains."""
+        """Lift the hold of a mesh that an operator starts by hand; returns whether another block is in force."""
         block = self._blocklist.get(mesh)
         if block and block.reason is Reason.HELD:
             self._blocklist.remove(mesh, _ACTOR)

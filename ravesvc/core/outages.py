@@ -1,15 +1,14 @@
-"""Which failures have one cause that is no mesh's own: a server's, the account's, the machine's. Pure.
+"""Finds failures that most meshes share, for which no mesh is to blame: of a server, the account or the host. No I/O.
 
-What hits most meshes within a short time is no fault of theirs. A failure of one mesh is the first of many, or
-the only one; nothing but the others tell. So each failure is noted with its time, and what each mesh has met last is
-compared whenever one is to be judged:
+The failure of one mesh may be the first of many or the only one. Only the other meshes show which. So each failure is
+recorded with its time, and when a mesh is to be judged, the last failures of all meshes are compared:
 
     mesh a   x . . x . . x           a's third failure is to be judged here: b and c fail as well, d does not:
     mesh b     x . . x . .           three of four, so the server is to blame.
     mesh c     x . . . x .
     mesh d   ---------------         connected all the time
 
-Two meshes are too few for that, see `ExitPolicy`. While an outage lasts its meshes are tried again, later each time.
+Two meshes are too few for that, see `ExitPolicy`. While an outage lasts, its meshes are tried again with back-off.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from ravesvc.common.text import count
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a connection was not only let in to be shown out.
+# Seconds after which a connection counts. Some servers accept a bot and close the connection at once.
 SETTLED_S = 10.0
-# The fewest meshes that prove something against what they share.
+# The least number of meshes whose failures prove a common cause.
 LEAST_MESHES = 3
-# Seconds until the meshes of an outage are tried again: the first delay is doubled each time, up to the last.
+# Seconds until the meshes of an outage are tried again: the delay is doubled each time, up to a maximum.
 FIRST_DELAY_S = 10.0
 MAX_DELAY_S = 600.0
 
@@ -48,7 +47,7 @@ WINDOWS = {FailureKind.CONNECTION: 120.0, FailureKind.PROCESS: 360.0}
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a mesh has met: when (seconds of a monotonic clock), on which server, and why in words."""
+    """The last failure of a mesh: when (seconds of a monotonic clock), on which server, and why in words."""
 
     at: float
     server: str
@@ -60,11 +59,11 @@ class CommonCause:
     """A common cause.
 
     Attributes:
-        kind: of the failures.
-        server: whose fault it is; empty when it concerns the meshes of all servers alike.
-        meshes: those that have met it.
-        of: how many there are that could have.
-        words: why, as most of them say.
+        kind: the kind of the failures.
+        server: the server that has failed; empty if the meshes of all servers are concerned.
+        meshes: the meshes that have failed.
+        of: how many meshes could have failed.
+        words: the error that most of them report.
     """
 
     kind: FailureKind
@@ -75,11 +74,11 @@ class CommonCause:
 
     @property
     def total(self) -> bool:
-        """Whether there is no mesh that has not met it."""
+        """Whether all meshes have failed."""
         return len(self.meshes) == self.of
 
     def describe(self) -> str:
-        """It in words."""
+        """The common cause in words."""
         hit = "all meshes" if self.total else f"{len(self.meshes)} of {count(self.of, 'mesh')}"
         if self.kind is FailureKind.PROCESS:
             return f"the processes of {hit} fail: {self.words}"
@@ -90,19 +89,19 @@ class CommonCause:
 def common_cause(
     mesh: str, kind: FailureKind, failures: Mapping[str, Failure], fine: Mapping[str, str], now: float
 ) -> CommonCause | None:
-    """Whether the failure of a mesh has a cause that most others share; None when it may be the mesh's own.
+    """The common cause of a mesh's failure; None if the failure may be the mesh's own.
 
     Args:
-        mesh: the one that is to be judged; it has failed.
-        kind: of its failure.
-        failures: the last one of this kind of each mesh.
+        mesh: the mesh to judge, which has failed.
+        kind: the kind of its failure.
+        failures: by mesh, its last failure of this kind.
         fine: the meshes that have not failed, with their servers.
         now: seconds of the same clock as those of the failures.
     """
     recent = {each: failure for each, failure in failures.items() if now - failure.at <= WINDOWS[kind]}
     if mesh not in recent:
         return None
-    # The wider circle first: what hits all servers alike is no fault of one of them.
+    # Look at all servers first: if the meshes of all fail, no single server is to blame.
     servers = [""] if kind is FailureKind.PROCESS or not recent[mesh].server else ["", recent[mesh].server]
     for server in servers:
         hit = {each: failure for each, failure in recent.items() if server in ("", failure.server)}
@@ -139,33 +138,33 @@ class Outages:
         self._outages: dict[tuple[FailureKind, str], _Outage] = {}
 
     def failed(self, mesh: str, kind: FailureKind, server: str | None, words: str) -> None:
-        """A mesh has met a failure; `words` may name the mesh, others of the same cause don't."""
+        """Record a failure. The mesh's id is removed from `words`, so that errors of other meshes look equal."""
         text = words.replace(f" {mesh}", "")
         self._connected.pop(mesh, None)
         self._failures[kind][mesh] = Failure(self._clock(), server or "", text)
 
     def connected(self, mesh: str) -> None:
-        """A mesh is connected. If that lasts, nothing is in the way of the others any more."""
+        """Record that a mesh is connected. If that lasts, the outage of its connections is over."""
         self._connected.setdefault(mesh, self._clock())
 
     def disconnected(self, mesh: str) -> None:
-        """It is connected no more; a server may let bots in only to show them out."""
+        """Record that a mesh has lost its connection."""
         self._connected.pop(mesh, None)
 
     def stable(self, mesh: str) -> None:
-        """The process of a mesh has run well for a while, so others may."""
+        """Record that a mesh is stable, which ends the outage of processes that it was part of."""
         self._failures[FailureKind.PROCESS].pop(mesh, None)
         for (kind, server), outage in list(self._outages.items()):
             if kind is FailureKind.PROCESS and mesh in outage.meshes:
                 del self._outages[kind, server]
 
     def release(self, mesh: str) -> None:
-        """An operator wants the mesh to be tried now."""
+        """Let a mesh be tried now, because an operator wants that."""
         for outage in self._outages.values():
             outage.released.add(mesh)
 
     def forget(self, mesh: str) -> None:
-        """There is no such mesh any more."""
+        """Drop everything about a mesh that does not exist any more."""
         self._connected.pop(mesh, None)
         for failures in self._failures.values():
             failures.pop(mesh, None)
@@ -175,13 +174,13 @@ class Outages:
                 del self._outages[key]
 
     def clear(self) -> None:
-        """Something has changed that concerns all meshes: each is tried anew, and judged by what comes now."""
+        """Drop all failures and outages, after a change that concerns all meshes, such as a new session."""
         for failures in self._failures.values():
             failures.clear()
         self._outages.clear()
 
     def judge(self, mesh: str, kind: FailureKind, fine: Mapping[str, str]) -> CommonCause | None:
-        """See `common_cause`; what it finds lasts from now on, or goes on."""
+        """Find the common cause of a mesh's failure, see `common_cause`. It begins an outage, or prolongs it."""
         failures = self._failures[kind]
         if kind is FailureKind.CONNECTION:
             failures = {each: failure for each, failure in failures.items() if not self._settled(each)}
@@ -191,7 +190,7 @@ class Outages:
         return verdict
 
     def held(self, meshes: Iterable[str]) -> dict[str, str]:
-        """Which of these wait for the end of an outage, each with the reason in words."""
+        """Those of `meshes` that wait for the next try of an outage, each with the reason in words."""
         now, wanted = self._clock(), set(meshes)
         held: dict[str, str] = {}
         for outage in self._lasting():
@@ -216,14 +215,14 @@ class Outages:
         outage = self._outages[key]
         outage.verdict = verdict
         outage.meshes |= verdict.meshes
-        # All that fail until they are tried again have failed once.
+        # Failures before the next try belong to the last one, and do not lengthen the delay.
         if now >= outage.retry_at:
             outage.retry_at = now + min(FIRST_DELAY_S * 2.0 ** min(outage.tries, 10), MAX_DELAY_S)
             outage.tries += 1
             outage.released.clear()
 
     def _lasting(self) -> list[_Outage]:
-        """Those that are not over: one is when nothing has failed for a while after its meshes were tried again."""
+        """The outages that are not over: one ends when its meshes were tried again and none has failed since."""
         now = self._clock()
         for key, outage in list(self._outages.items()):
             kind = outage.verdict.kind

@@ -1,6 +1,6 @@
-"""What runs the bots, as the core sees it: systemd runs each as a unit, one process runs all as tasks.
+"""The interface by which the core starts and stops bots: as units of systemd, or as tasks of one process.
 
-The reconciler decides which meshes have a bot; a runner starts and stops them, and says what has become of them.
+The reconciler decides which meshes have a bot; a runner starts and stops the bots, and reports how they do.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.worker_events import WorkerEvent
 from ravesvc.names import Announcement
 
-# Calls that a bot may leave without an answer. It may hang for a minute, and answers most of them later.
+# The calls that a bot may leave unanswered. One that hangs for a minute answers them later.
 MAX_UNANSWERED_CALLS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """The process of a mesh is in another state.
+    """The state of a mesh's process has changed.
 
     Attributes:
         stop_order: the order by which it stops, or was kept from being restarted, for `Runner.was_stopped_by_hand`;
@@ -35,7 +35,7 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """The bot of a mesh, whose process is known to be that of the mesh, has said something."""
+    """An event that the bot of a mesh has reported; its sender is verified."""
 
     mesh: str
     event: WorkerEvent
@@ -44,13 +44,13 @@ class WorkerReport:
 class Runner(Protocol):
     """Runs at most one process per mesh.
 
-    Every method raises `RaveError`: Bus, Timeout, Unit or AccessDenied for what keeps it from being done, NotRunning
-    for a question to a bot that there is not.
+    Every method raises `RaveError`: Bus, Timeout, Unit or AccessDenied if the runner can't do it, NotRunning for a
+    call of a bot that does not run.
 
     Attributes:
-        runs: each mesh that has a process, or had one whose end is not forgotten yet.
+        runs: by mesh, its process, or the end of its last one until `forget_end`.
         changed: emitted after `runs` has changed.
-        reported: emitted for what bots say.
+        reported: emitted for each event that a bot reports.
     """
 
     changed: Signal[RunChange]
@@ -64,7 +64,7 @@ class Runner(Protocol):
         """Find the processes that run already; `changed` is emitted for each."""
 
     async def close(self) -> None:
-        """Say nothing more. What can run on by itself does."""
+        """Emit nothing more. Bots that can run without the service go on."""
 
     async def start_mesh(self, mesh: str) -> str | None:
         """Start a process, and wait until it runs or has ended.
@@ -79,10 +79,10 @@ class Runner(Protocol):
         """Replace a process, unless it has ended meanwhile; as `start_mesh`."""
 
     async def forget_end(self, mesh: str) -> None:
-        """Drop every trace of how the last process has ended: what it means is saved elsewhere."""
+        """Drop all traces of how the last process has ended. What follows from it must be saved before."""
 
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
-        """How processes have ended while no service ran, as far as `runs` does not tell."""
+        """How processes have ended while no service ran, where `runs` does not show it."""
 
     async def started_at_us(self, mesh: str) -> int:
         """When a process was started, in microseconds since the epoch."""
@@ -91,14 +91,14 @@ class Runner(Protocol):
         """Whether an operator has given this order, to stop this mesh alone and not to start it again."""
 
     async def status(self, mesh: str) -> Mapping[str, Any]:
-        """What a bot says of itself, under the names of `GetStatus`. It is not checked.
+        """The status of a bot, with the keys of `GetStatus`. The values are not checked.
 
-        Raises also what the bot answers, and BadData. The error of a question that the bot has not even got has the
-        attribute `undelivered`.
+        Raises also what the bot answers, and BadData. If the call never reached the bot, the error has the attribute
+        `undelivered`.
         """
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
-        """Who is in a mesh: ids and names of some, and how many there are. Raises as `status`."""
+        """The users in a mesh: ids and names of some, and how many there are. Raises as `status`."""
 
     async def reconnect(self, mesh: str) -> None:
         """Have a bot close its connection to Rave and open another."""
@@ -107,16 +107,16 @@ class Runner(Protocol):
         """Have a bot log at the level debug, or at its usual one."""
 
     async def broadcast(self, announcement: Announcement) -> tuple[int, int]:
-        """Have all bots read something again; returns how many have done so in two seconds, and how many have not.
+        """Announce a change to all bots; returns how many have read it again in two seconds, and how many have not.
 
-        Those go on all the same.
+        A bot that is late reads it all the same.
         """
 
     async def forget_user(self, user: int) -> frozenset[str]:
         """Have all bots forget a user; returns the meshes of those that have done so in two seconds."""
 
     def is_mute(self, mesh: str) -> bool:
-        """Whether a bot has left `MAX_UNANSWERED_CALLS` calls unanswered. It is asked nothing more then."""
+        """Whether a bot has left `MAX_UNANSWERED_CALLS` calls unanswered. It is not called any more then."""
 
     async def catch_up(self) -> None:
-        """Wait until bots have what was sent to them, and all that they had sent by then has been emitted."""
+        """Wait until bots have received all that was sent to them, and all that they had sent was emitted."""

@@ -1,4 +1,4 @@
-"""Meshes whose process has ended without an order to: when each may be started again. No I/O."""
+"""Decides when a mesh whose process has ended by itself may be started again. No I/O."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MAX_DELAY_S = 3600.0
 
 
 class StartDelays:
-    """Keeps a mesh from being started until a good round of discovery, or until one that is further away.
+    """Keeps a mesh from being started until the next good round of discovery, or a later one after a back-off.
 
-    A process that ends at once would otherwise be started without end.
+    Without this, a process that ends at once would be started again without end.
 
     Args:
         now: seconds of a monotonic clock.
@@ -26,15 +26,15 @@ class StartDelays:
 
     @property
     def meshes(self) -> AbstractSet[str]:
-        """Those that are not to be started now."""
+        """The ids of the meshes that must not be started now."""
         return self._until.keys()
 
     def add(self, mesh: str) -> None:
-        """It has ended: it waits for the next good round."""
+        """Let a mesh wait for the next good round of discovery."""
         self._until.setdefault(mesh, self._now())
 
     def back_off(self, mesh: str) -> float:
-        """It has ended for a reason that does not pass by itself: it waits twice as long each time.
+        """Let a mesh wait because an operator has to fix something; twice as long each time.
 
         Returns the seconds until a good round of discovery may start it again.
         """
@@ -44,11 +44,11 @@ class StartDelays:
         return delay
 
     def round_finished(self) -> None:
-        """After a good round of discovery: those whose time has come may be started."""
+        """After a good round of discovery, release the meshes whose delay is over."""
         now = self._now()
         self._until = {mesh: until for mesh, until in self._until.items() if until > now}
 
     def end(self, mesh: str) -> None:
-        """Let it be started at once; a further failure is its first."""
+        """Release a mesh at once, and begin its back-off anew."""
         self._until.pop(mesh, None)
         self._delays.pop(mesh, None)

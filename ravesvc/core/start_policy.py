@@ -1,7 +1,4 @@
-"""What keeps meshes from being started for now though they should run: pauses, outages, rests, and the pace.
-
-The service and the process that runs all bots by itself have the same rules.
-"""
+"""Decides when a mesh that should run may be started: not during a pause, an outage or a delay, and not too fast."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ class StartPolicy:
     """Decides when a mesh may be started.
 
     Attributes:
-        pauses: those that Rave asks for.
-        outages: what most meshes fail by, for no fault of their own.
-        rests: the meshes whose process has ended without an order to.
+        pauses: the pauses that Rave has asked for.
+        outages: the failures that most meshes share.
+        rests: the delays of meshes whose process has ended by itself.
     """
 
     def __init__(
@@ -42,22 +39,22 @@ class StartPolicy:
         self.pauses = Pauses(self._pace.slow_down, clock, wall)
 
     def release(self, mesh: str) -> None:
-        """An operator wants the mesh to be started now."""
+        """Let a mesh be started now, because an operator wants that."""
         self.rests.end(mesh)
         self.outages.release(mesh)
 
     def stable(self, mesh: str) -> None:
-        """The bot of a mesh has been connected for a while: what went wrong before is over."""
+        """Forget earlier failures of a mesh whose connection is stable."""
         self.rests.end(mesh)
         self.outages.stable(mesh)
 
     def forget(self, mesh: str) -> None:
-        """There is no such mesh any more."""
+        """Drop everything about a mesh that does not exist any more."""
         self.rests.end(mesh)
         self.outages.forget(mesh)
 
     def held(self, records: Iterable[MeshState]) -> dict[str, str]:
-        """The meshes that are not to be started now, each with the reason in words."""
+        """The ids of the meshes that must not be started now, each with the reason in words."""
         known = list(records)
         held = self.outages.held(record.mesh for record in known)
         if self.pauses.any():
@@ -65,15 +62,15 @@ class StartPolicy:
         return held
 
     def holds(self, record: MeshState) -> bool:
-        """Whether a mesh is not to be started now."""
+        """Whether a mesh must not be started now."""
         return record.mesh in self.held([record])
 
     def pause(self, record: MeshState) -> tuple[float, str]:
-        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        """For how many more seconds the bot of a mesh must not call Rave, and why in words; 0 when it may."""
         return self.pauses.left(self._hosts(record))
 
     def rate_limited(self, record: MeshState, host: str, seconds: int) -> str:
-        """The bot of a mesh says that it was asked for a pause; returns that in words, empty if it makes no sense."""
+        """Record a pause that a bot reports; returns it in words, empty if the bot does not call that host."""
         if host not in self._hosts(record) or not seconds:
             return ""
         self.pauses.claim(host, record.mesh, seconds)
@@ -81,13 +78,13 @@ class StartPolicy:
 
     async def turn(self) -> None:
         """Wait until one more bot may be started."""
-        # One after another, in the order in which they came.
+        # The lock lets callers pass one after another, in the order in which they came.
         async with self._turns:
             while wait := self._pace.take():  # noqa: ASYNC110 - it is time that is waited for
                 await asyncio.sleep(wait)
 
     def _hosts(self, record: MeshState) -> list[str]:
-        """Those that the bot of a mesh asks: Rave's API, and the mesh's own server where that is known."""
+        """The hosts that the bot of a mesh calls: Rave's API, and the mesh's own server if that is known."""
         try:
             return [self._api_host, address.parse(record.server).host] if record.server else [self._api_host]
         except RaveError:

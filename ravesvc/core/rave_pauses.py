@@ -18,7 +18,7 @@ from ravesvc.common.token_bucket import Rate, TokenBucket
 
 # Seconds: how long a claim counts, and until another one of the same bot does.
 MAX_CLAIMED_S = 300.0
-CLAIM_AGAIN = 3 * MAX_CLAIMED_S
+CLAIM_AGAIN_S = 3 * MAX_CLAIMED_S
 # More hosts than Rave has for a fleet, and bots than a machine runs.
 _MAX_HOSTS = 1000
 _MAX_CLAIMANTS = 10_000
@@ -58,7 +58,7 @@ class Pauses:
         """The bot of a mesh says that the host asks for a pause; tells whether that counts."""
         now = self._clock()
         last = self._counted.get(mesh)
-        if seconds <= 0 or (last is not None and now - last < CLAIM_AGAIN):
+        if seconds <= 0 or (last is not None and now - last < CLAIM_AGAIN_S):
             return False
         self._counted.pop(mesh, None)
         self._counted[mesh] = now

@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 78 for root as well. A wrong command line ends the process with 2.
     """
-    _parser().parse_args(arguments)
+    epilog = "It is a service: systemctl start rave-orchestrator"
+    parser = argparse.ArgumentParser("rave-orchestrator", description="Run one bot per Rave mesh.", epilog=epilog)
+    parser.add_argument("--version", action="version", version=f"rave-orchestrator {__version__}")
+    parser.parse_args(arguments)
     limit = LogLimit(log_limit.by_mesh, log_limit.PER_MESH)
     log.set_up(logging.INFO, "rave-orchestrator", unit_of=names.mesh_unit, limit=limit)
     try:
@@ -89,16 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         notify("STATUS=Ended by a fault of the service, the log says which")
         raise
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rave-orchestrator",
-        description="Run one Rave chat bot per mesh.",
-        epilog="It is a service: systemctl start rave-orchestrator",
-    )
-    parser.add_argument("--version", action="version", version=f"rave-orchestrator {__version__}")
-    return parser
 
 
 def _settings() -> Config:

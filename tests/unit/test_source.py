@@ -11,9 +11,6 @@ from source import Source, of_checkout
 
 ROOT = Path(__file__).parents[2]
 
-# Where constants of a time or a size have yet to get their unit.
-ROOMS_WITHOUT_UNITS = ("ravesvc/core/", "ravesvc/orchestrator/")
-
 
 @pytest.fixture(scope="module")
 def source() -> Source:
@@ -34,7 +31,6 @@ def test_a_constant_of_a_time_or_size_has_its_unit_in_its_name(source: Source) -
     found = [
         f"{place} {name}"
         for module in source.modules
-        if not module.path.startswith(ROOMS_WITHOUT_UNITS)
         for name, value, place in constants(module)
         if lacks_unit(name, value)
     ]

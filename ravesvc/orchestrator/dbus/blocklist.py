@@ -14,11 +14,11 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.polkit import Authority
 
-_LONGEST = 200
+_MAX_DETAIL_CHARS = 200
 # Microseconds; a hundred years say "for ever" to whoever means that.
-_MOST_USEC = 100 * 365 * 24 * 3600 * 1_000_000
+_MAX_USEC = 100 * 365 * 24 * 3600 * 1_000_000
 # Entries in one call: each is announced, and nobody else is served meanwhile.
-_MOST_ENTRIES = 100
+_MAX_ENTRIES = 100
 
 
 class BlocklistObject(Interface):
@@ -64,8 +64,8 @@ class BlocklistObject(Interface):
                 block.reason.value,
                 self._blocks.to_wall_us(block.since),
                 0 if block.until is None else self._blocks.to_wall_us(block.until),
-                printable(block.detail, _LONGEST),
-                printable(block.actor, _LONGEST),
+                printable(block.detail, _MAX_DETAIL_CHARS),
+                printable(block.actor, _MAX_DETAIL_CHARS),
                 min(block.count, 2**32 - 1),
             )
             for block in sorted(self._blocks.announced.values(), key=lambda block: block.since)
@@ -89,8 +89,8 @@ class BlocklistObject(Interface):
                 self._blocks.to_wall_us(event.at),
                 event.what.value,
                 event.reason.value,
-                printable(event.actor, _LONGEST),
-                printable(event.detail, _LONGEST),
+                printable(event.actor, _MAX_DETAIL_CHARS),
+                printable(event.detail, _MAX_DETAIL_CHARS),
             )
             for event in self._blocks.memory(names.mesh_id(id)).history
         ]
@@ -102,7 +102,7 @@ class BlocklistObject(Interface):
         Errors: InvalidArgument, Blocked (the bot was kicked), BadFile (in force, but not saved).
         """
         mesh = names.mesh_id(id)
-        if usec > _MOST_USEC:
+        if usec > _MAX_USEC:
             raise RaveError(
                 Code.INVALID_ARGUMENT, f"{usec} us are more than a hundred years", hint="0 means for ever"
             )
@@ -113,7 +113,9 @@ class BlocklistObject(Interface):
         actor = await self._authority.actor(call)
         await await_saved(
             mesh,
-            self._blocks.add(mesh, Reason.OPERATOR, detail=printable(detail, _LONGEST), actor=actor, seconds=seconds),
+            self._blocks.add(
+                mesh, Reason.OPERATOR, detail=printable(detail, _MAX_DETAIL_CHARS), actor=actor, seconds=seconds
+            ),
         )
 
     @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.QUARANTINE)
@@ -139,9 +141,9 @@ class BlocklistObject(Interface):
 
         Errors: InvalidArgument, BadFile (in force, but not saved).
         """
-        if len(entries) > _MOST_ENTRIES:
+        if len(entries) > _MAX_ENTRIES:
             text = f"{len(entries)} entries are too many at once"
-            raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MOST_ENTRIES}")
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MAX_ENTRIES}")
         actor = await self._authority.actor(call)
         taken, over, saved = self._blocks.import_entries([self._entry(*entry, actor) for entry in entries])
         if not await saved:
@@ -164,8 +166,8 @@ class BlocklistObject(Interface):
 
     def changed(self, change: BlocklistChange) -> None:
         """Announce a change."""
-        block, detail = change.block, printable(change.block.detail, _LONGEST)
-        actor = printable(change.actor, _LONGEST)
+        block, detail = change.block, printable(change.block.detail, _MAX_DETAIL_CHARS)
+        actor = printable(change.actor, _MAX_DETAIL_CHARS)
         if change.what is What.BLOCKED:
             until = 0 if block.until is None else self._blocks.to_wall_us(block.until)
             self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
@@ -183,7 +185,7 @@ class BlocklistObject(Interface):
             reason=Reason(reason),
             since=self._blocks.from_wall_us(since),
             until=None if for_ever else self._blocks.from_wall_us(until),
-            detail=printable(detail, _LONGEST),
+            detail=printable(detail, _MAX_DETAIL_CHARS),
             actor=actor,
         )
 

@@ -10,7 +10,7 @@ from ravesvc.errors import RaveError
 from ravesvc.names import WORKER_USER
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-_MAX_REMEMBERED = 4096
+_MAX_REMEMBERED_CALLERS = 4096
 
 
 class Callers:
@@ -47,7 +47,7 @@ class Callers:
         if sender not in self._users:
             (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", sender)
             self._users[sender] = int(user)
-            while len(self._users) > _MAX_REMEMBERED:
+            while len(self._users) > _MAX_REMEMBERED_CALLERS:
                 self._users.popitem(last=False)
         return self._users[sender]
 

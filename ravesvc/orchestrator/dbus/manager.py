@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _MAX_TEXT_CHARS = 500
 
 # Of outages and of pauses that are told.
-_MOST_SENTENCES = 16
+_MAX_SENTENCES = 16
 
 # The types of what `explain.details` tells.
 _DETAILS = {
@@ -163,8 +163,8 @@ class ManagerObject(Interface):
             "Blocks": Variant("a{su}", dict(blocks)),
             "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.save_error or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
-            "Outages": Variant("as", self._starts.outages.sentences()[:_MOST_SENTENCES]),
-            "Pauses": Variant("as", self._starts.pauses.all_words()[:_MOST_SENTENCES]),
+            "Outages": Variant("as", self._starts.outages.sentences()[:_MAX_SENTENCES]),
+            "Pauses": Variant("as", self._starts.pauses.all_words()[:_MAX_SENTENCES]),
         }
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)

@@ -19,7 +19,7 @@ _POLKIT = (
 )
 _ALLOW_USER_INTERACTION = 1
 # A person may have to type a password.
-_INTERACTIVE_TIMEOUT = 120.0
+_INTERACTIVE_TIMEOUT_S = 120.0
 # Calls of polkit under way at once, in all and by one user. The bus lets us have 128: strangers together must not use
 # them up, or root would have to wait, and one of them must leave some to the others.
 _PROMPTS, _PROMPTS_PER_USER = 16, 4
@@ -101,7 +101,7 @@ class Authority:
                     {},
                     flags,
                     "",
-                    timeout=_INTERACTIVE_TIMEOUT if call.interactive else 25.0,
+                    timeout=_INTERACTIVE_TIMEOUT_S if call.interactive else 25.0,
                 )
             except RaveError as e:
                 hint = "is polkit installed and running? root may do it all the same"

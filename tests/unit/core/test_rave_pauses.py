@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.core.rave_pauses import CLAIM_AGAIN, MAX_CLAIMED_S, Pace, Pauses
+from ravesvc.core.rave_pauses import CLAIM_AGAIN_S, MAX_CLAIMED_S, Pace, Pauses
 
 API, ELSEWHERE = "api.test", "rooms.test"
 MESH, OTHER = "mesh-1", "mesh-2"
@@ -81,7 +81,7 @@ def test_a_bot_that_was_taken_over_can_not_hold_up_the_fleet_for_long() -> None:
         scene.pauses.claim(API, MESH, 3600)
         held += scene.pauses.any()
         scene.clock.now += 1
-    assert held <= 3600 * MAX_CLAIMED_S / CLAIM_AGAIN
+    assert held <= 3600 * MAX_CLAIMED_S / CLAIM_AGAIN_S
 
 
 def test_another_bots_claim_counts() -> None:

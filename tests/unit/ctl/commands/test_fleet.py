@@ -15,7 +15,7 @@ from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import roll_run
 from ravesvc.errors import Code, RaveError
-from ravesvc.orchestrator.dbus.blocklist import _MOST_USEC
+from ravesvc.orchestrator.dbus.blocklist import _MAX_USEC
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, Terminal
 
 FIRST = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
@@ -343,7 +343,7 @@ def test_a_time_may_be_as_long_as_the_service_takes_it(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["blocklist", "add", FIRST, "--for=36500d"]) == 0
-    assert manager.asked == [("Block", FIRST, _MOST_USEC, "")]
+    assert manager.asked == [("Block", FIRST, _MAX_USEC, "")]
     for span in ("36500d 1s", "99999999999d", "9" * 400):
         with pytest.raises(SystemExit) as e:
             main(["blocklist", "add", FIRST, f"--for={span}"])

@@ -28,7 +28,7 @@ async def test_whom_a_connection_shares_its_turn_with(
 
 
 async def test_the_bus_knows_the_user(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers_module, "_MAX_REMEMBERED", 1)
+    monkeypatch.setattr(callers_module, "_MAX_REMEMBERED_CALLERS", 1)
 
     async with connected(bus_address, 3) as (bus, *others):
         callers = Callers(bus)

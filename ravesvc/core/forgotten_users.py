@@ -1,4 +1,4 @@
-"""Users who were forgotten, and bots that may write them back from an older memory of theirs."""
+"""Keeps bots from writing users back who were forgotten, as bots may still have them in memory."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import Any
 
 from ravesvc.store.forget import without_users
 
-# Seconds for which a bot that has not heard of it is watched. One that hangs for so long is replaced long before.
+# Seconds for which a forgotten user is removed from the writes of a bot that has not confirmed it. A bot that hangs
+# is replaced long before that.
 _WATCHED_S = 3600.0
 _MAX_USERS = 256
-# That the bot of one mesh may leave unanswered.
+# The most requests to forget a user that the bot of one mesh may leave unconfirmed.
 _MAX_UNANSWERED = 16
 
 
 class Forgotten:
-    """Takes them out of what bots write. `clock` is in monotonic seconds."""
+    """Removes forgotten users from what bots write. `clock` returns seconds of a monotonic clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._under_way: set[int] = set()
-        # Until when, and in what the bots of which meshes write; the latest last.
+        # By user, until when, and for the bots of which meshes; the latest last.
         self._watched: dict[int, tuple[float, frozenset[str]]] = {}
 
     def begin(self, user: int) -> None:
-        """From now on the user is taken out of whatever is written."""
+        """From now on, remove the user from the writes of all bots."""
         self._under_way.add(user)
 
     def end(self, user: int, unheard: Collection[str] = ()) -> None:
-        """From now on only out of what the bots of some meshes write, and only for a while."""
+        """From now on, remove the user only from the writes of the bots of `unheard`, and only for a while."""
         self._under_way.discard(user)
         self._watched.pop(user, None)
         if unheard:
@@ -37,13 +38,13 @@ class Forgotten:
             del self._watched[next(iter(self._watched))]
 
     def left(self, mesh: str, value: Any) -> Any:
-        """What is to be kept of JSON that the bot of a mesh writes."""
-        # In one walk, however many users there are: a bot may write once a second, and chooses what there is to walk.
+        """A JSON value that the bot of a mesh writes, without the forgotten users."""
+        # All users in one walk: a bot may write once a second, and chooses how large the value is.
         users = self._under_way | self._watched_in(mesh)
         return without_users(value, users)[0] if users else value
 
     def is_unanswering(self, mesh: str) -> bool:
-        """Whether the bot of a mesh has left so many wishes unanswered that it is to make no more."""
+        """Whether the bot of a mesh has left so many requests unconfirmed that it may make no more."""
         return len(self._watched_in(mesh)) >= _MAX_UNANSWERED
 
     def _watched_in(self, mesh: str) -> set[int]:

@@ -1,4 +1,7 @@
-"""Replaces outdated children: one after another, each only when the one before is back in its mesh."""
+"""Replaces outdated bots one after another, each only when the one before is connected again.
+
+If a new program can't connect, only the first bot is lost: the roll stops there, and the others run on.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ log = logging.getLogger(__name__)
 
 # Seconds that a new process has to get back into its mesh.
 _RECONNECT_TIMEOUT_S = 60.0
-# States in which it won't.
+# The states of a mesh whose bot will not connect by itself.
 _LOST = frozenset({"blocked", "held", "stopped", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
 class RollProgress:
-    """So many of so many meshes are done, and `mesh` is next; it is empty at the end."""
+    """`done` of `total` meshes are done, and `mesh` is next; it is empty at the end."""
 
     done: int
     total: int
@@ -34,12 +37,12 @@ class RollingRestart:
     """One roll at a time.
 
     Args:
-        edition: of a bot that is up to date.
-        reconnect_timeout_s: what a new process has to get back into its mesh.
+        edition: the edition of a bot that is up to date.
+        reconnect_timeout_s: seconds that a new process has to connect.
 
     Attributes:
         progress: emitted before the turn of each mesh, and at the end of all.
-        ended: emitted at the end, with what stopped the roll before the last mesh, or None.
+        ended: emitted at the end, with the error that has stopped the roll, or None.
     """
 
     def __init__(self, fleet: Fleet, edition: Edition, *, reconnect_timeout_s: float = _RECONNECT_TIMEOUT_S) -> None:
@@ -53,18 +56,18 @@ class RollingRestart:
         self._decided = asyncio.Event()
 
     def outdated(self) -> list[str]:
-        """The meshes whose children run another program or other settings; those that are in their mesh first."""
+        """The ids of the meshes whose bots run another program or other settings; connected ones first."""
         found = [record for record in self._fleet.records.values() if self.is_outdated(record)]
         return [record.mesh for record in sorted(found, key=lambda record: not record.worker.connected)]
 
     def is_outdated(self, record: MeshState) -> bool:
-        """Whether a mesh's child is one of them."""
+        """Whether the bot of a mesh runs another program or other settings."""
         return record.run.runs and record.worker.edition not in (None, self._edition)
 
     def start(self) -> int:
-        """Begin to replace them; returns how many there are. Raises `RaveError` (Busy).
+        """Begin a roll; returns how many bots are outdated. Raises `RaveError` (Busy).
 
-        `progress` and `ended` hear of it only in a later turn of the event loop, so that an answer can come before.
+        `progress` and `ended` are emitted only in a later turn of the event loop, so the caller can answer before.
         """
         if self._task and not self._task.done():
             raise RaveError(Code.BUSY, "a roll is under way", hint="wait for its end, or cancel it")
@@ -74,18 +77,18 @@ class RollingRestart:
         return len(meshes)
 
     def cancel(self) -> None:
-        """Replace no more; the one whose turn it is goes on by itself."""
+        """Replace no more bots. A restart that is under way is completed."""
         if self._task:
             self._task.cancel()
 
     async def close(self) -> None:
-        """Cancel, and wait for the end."""
+        """Cancel the roll, and wait until it has ended."""
         self.cancel()
         if self._task:
             await asyncio.wait([self._task])
 
     def noticed(self, record: MeshState) -> None:
-        """A record has changed."""
+        """Note a changed record: it may be that of the bot for which the roll waits."""
         if record.mesh == self._current and (record.worker.connected or record.state in _LOST):
             self._decided.set()
 
@@ -103,7 +106,7 @@ class RollingRestart:
                 why = (record and record.worker.last_error) or "it has the one that it had"
                 text = f"mesh {mesh} has no other process: {why}"
                 raise RaveError(Code.NOT_RUNNING, text, hint=f"ravectl explain {mesh}, then roll again", mesh=mesh)
-            # One that was not in its mesh before has nothing to prove.
+            # A bot that was not connected before says nothing about the new program, so do not wait for it.
             if was_connected:
                 await self._wait(record)
         self.progress.emit(RollProgress(len(meshes), len(meshes), ""))

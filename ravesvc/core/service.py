@@ -184,7 +184,7 @@ class BotService:
         await self.account.adopt()
 
     async def look_for_other_host(self) -> None:
-        """See whether another host has the account, before anything may start.
+        """Find out whether another host has the account, before any bot is started.
 
         Without an answer of the store the service starts as ever.
         """
@@ -204,7 +204,7 @@ class BotService:
         self._discover_if_possible()
 
     def loops(self) -> tuple[Awaitable[object], ...]:
-        """What is to run for as long as the service does."""
+        """The loops that run for as long as the service does."""
         return (
             self.discovery.run(),
             self.fleet.health.run(),
@@ -215,12 +215,12 @@ class BotService:
         )
 
     def begin_closing(self) -> None:
-        """Start and stop nothing more, and ask nothing more of Rave."""
+        """Start and stop no more bots, and send no more requests to Rave."""
         self._closing = True
         self.fleet.stop_planning()
 
     async def close(self) -> None:
-        """Save what is not saved yet, and let go of the files. The reconciler is closed by now."""
+        """Save what is not saved yet, and close the files. The reconciler must be closed before."""
         await self.account.close()
         await self.rave.close()
         await self.blocklist.close()
@@ -229,7 +229,7 @@ class BotService:
 
     @property
     def obstacle(self) -> RaveError | None:
-        """Why there can't be a round of discovery."""
+        """Why no round of discovery can begin; None if one can."""
         return self.blocklist.error or self.hosts.obstacle or self.account.obstacle
 
     @property
@@ -245,7 +245,7 @@ class BotService:
         return self.discovery.identity_refused or self._login_refused
 
     async def announce(self, announcement: Announcement) -> None:
-        """Something in the store has changed: have all bots read it again, after the service itself."""
+        """Broadcast a change of the store to all bots, after the service has applied it."""
         if announcement is Announcement.CREDENTIALS:
             await self.account.adopt()
         what, begun = announcement.name.lower(), time.monotonic()
@@ -257,8 +257,8 @@ class BotService:
             log.warning("The new %s did not reach %s yet", what, count(failed, "mesh"))
 
     async def refresh(self) -> None:
-        """Read everything again, and have all bots do so, whether anything differs or not."""
-        # Own commands need no store.
+        """Read store and plugins again, in the service and in all bots, also if nothing has changed."""
+        # Plugins can be read even if the store can't.
         self.requests.entry_points = await asyncio.to_thread(command_packages.find)
         await self.announce(Announcement.COMMANDS)
         await self.state.refresh()
@@ -292,7 +292,7 @@ class BotService:
         self._changed()
 
     def _block_changed(self, change: BlocklistChange) -> None:
-        """An entry came, or went; it is on disk."""
+        """Apply a change of the blocklist that is on disk."""
         log_change(change)
         if change.what is What.BLOCKED and change.block.reason is Reason.LEFT:
             # As in `_leave`; here the bot has left by itself.
@@ -310,7 +310,7 @@ class BotService:
         self._changed()
 
     def _host_changed(self) -> None:
-        """Another host has the account, or has it no more."""
+        """React when another host takes the account, or gives it up."""
         if self.hosts.other:
             self.discovery.census.forget_for_good()
             if self._started:
@@ -321,7 +321,7 @@ class BotService:
         self._discover_if_possible()
 
     def _account_changed(self) -> None:
-        """There is another session, or none."""
+        """Apply a new session, or the loss of the session."""
         session = self.account.session
         self.rave.use(session)
         if session is None:
@@ -347,7 +347,7 @@ class BotService:
         log.error("No mesh is started: %s", self.account.obstacle, extra=about(event=LogEvent.NOTHING_STARTS))
 
     def _discover_if_possible(self) -> None:
-        """Rounds of discovery need a session, and a blocklist that says which meshes are blocked."""
+        """Hold or release discovery, which needs a session and a readable blocklist."""
         if self.obstacle:
             self.discovery.hold(self.obstacle)
         elif self.account.session and self._started:
@@ -363,7 +363,7 @@ class BotService:
             self._login_refused = error
         self.login_ended.emit(error)
         if error is None:
-            # Also for the same session, which Rave may have refused until now.
+            # Also if the session is the same, because Rave may accept again what it has refused until now.
             self.starts.outages.clear()
             self.discovery.session_changed()
         self._changed()

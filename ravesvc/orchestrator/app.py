@@ -1,4 +1,4 @@
-"""rave-orchestrator(8): puts the parent together, and runs it until it is stopped or the bus is gone."""
+"""The program rave-orchestrator(8): runs the service on the bus until it is stopped or the bus is lost."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 
-# Seconds that an editor of the blocklist has to do all that it does.
+# Seconds for which the service waits after an edit of the blocklist, as editors change a file in several steps.
 _SETTLING_S = 0.2
 
-# Seconds for which kicks from many meshes at once are shown.
+# Seconds for which the status shows that many meshes have kicked the bot.
 _KICKS_SHOWN_S = 24 * 3600.0
 
 # Beside the embedded store, whichever store is in use.
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return asyncio.run(_run(settings))
     except RaveError as e:
         _log.critical("%s", e)
-        # What systemctl status shows of it while systemd waits to start us again.
+        # systemctl status shows this while systemd waits to start the service again.
         notify(f"STATUS={e}")
         return int(names.ExitStatus.CONFIG if e.code is Code.CONFIG else names.ExitStatus.CRASHED)
     except Exception:
@@ -107,7 +107,7 @@ def _settings() -> Config:
     try:
         return settings.with_authorities(authorities.read(names.AUTHORITIES_FILE))
     except RaveError:
-        # Started by hand, without the privileged step: then the file itself has to do.
+        # Started by hand, without the privileged step: read the file itself.
         return with_authorities(settings)
 
 
@@ -245,17 +245,17 @@ class Orchestrator:
         await self._bus.request_name(names.BUS_NAME)
 
     async def work(self) -> None:
-        """Look for meshes and after bots for ever; save what is learnt of them."""
+        """Run the loops of the service until one of them fails."""
         await first_of(*self._service.loops())
 
     async def reread(self) -> None:
-        """Read an edited blocklist, and look what rave.yaml says by now."""
+        """Read the blocklist's file again, and report how rave.yaml has changed."""
         await self._service.blocklist.reload()
         await self._config_file.look()
         self._changed(None)
 
     async def close(self) -> None:
-        """Stop working; the bots are systemd's."""
+        """Stop the service; the bots go on as units of systemd."""
         self._service.begin_closing()
         await self._service.account.close()
         await self._service.roll.close()
@@ -267,7 +267,7 @@ class Orchestrator:
         await self._service.close()
 
     async def release_host(self) -> None:
-        """If systemd stops the service, and does not restart it: let another host have the account at once."""
+        """If systemd stops the service without a restart, release the account for another host at once."""
         try:
             stopping = not self._service.state.error and await self._runner.is_stopping_for_good()
         except RaveError as e:
@@ -277,15 +277,15 @@ class Orchestrator:
             await self._service.hosts.release()
 
     def _edited(self) -> None:
-        """The file of the blocklist has changed; our own saves are among it."""
+        """Schedule a read of the blocklist's file, which has changed, perhaps by a save of the service itself."""
         self._edits_unread = True
         if self._edited_now is None or self._edited_now.done():
             self._edited_now = asyncio.create_task(self._reread_soon())
 
     async def _reread_soon(self) -> None:
-        # What is done to it while it is read may be past the reading.
+        # An edit during the read may be missed by it, so the file is then read again.
         while self._edits_unread:
-            # An editor may do several things at once.
+            # Wait until the editor has done all its steps.
             await asyncio.sleep(_SETTLING_S)
             self._edits_unread = False
             await self._service.blocklist.reload()
@@ -301,7 +301,7 @@ class Orchestrator:
             self._objects.hide(record)
 
     def _changed(self, _: None) -> None:
-        """Show the status once per turn of the event loop, however many meshes change in it."""
+        """Schedule an update of the status and of the bus properties, once per turn of the event loop."""
         if self._started:
             self._status.schedule()
 
@@ -315,7 +315,7 @@ class Orchestrator:
         notify(f"STATUS={status}")
 
     def _kicks(self) -> list[float]:
-        """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
+        """The times of recent kicks whose blocks are in force, in seconds since the epoch."""
         if self._kicks_changed:
             self._kicked_at = self._service.blocklist.block_starts(Reason.KICKED, _KICKS_SHOWN_S)
             self._kicks_changed = False
@@ -347,7 +347,7 @@ class Orchestrator:
 
 
 def _show_start(step: str) -> None:
-    """Say what the start waits for: systemd shows it while the unit is activating."""
+    """Send systemd a status that says what the start waits for, shown while the unit is activating."""
     notify(f"STATUS=Starting: {step}")
 
 

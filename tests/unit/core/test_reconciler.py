@@ -192,482 +192,408 @@ def no_space(_: BlockFile, blocklist: BlocklistModel) -> None:
 # Starting and stopping.
 
 
-def test_what_is_listed_is_started_and_what_vanishes_is_stopped(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH, OTHER)
-            assert {state for _, state, _ in site.shown} == {"stopped"}
-            await site.idle()
-            assert sorted(site.systemd.verbs) == sorted([("start", MESH), ("start", OTHER)])
-            assert {record.state for record in site.fleet.records.values()} == {"disconnected"}
-            assert site.fleet.records[MESH].run.process == 100
-            for _ in range(3):
-                site.discover(OTHER)
-            await site.idle()
-            assert site.systemd.verbs[2:] == [("stop", MESH)]
-            assert site.fleet.records[MESH].state == "stopped"
-            site.systemd.unload(MESH)
-            await site.idle()
-            site.watchers.append(lambda record: gone.append(record.mesh) if record.mesh == MESH else None)
-            gone: list[str] = []
-            site.fleet.reconcile()
-            assert gone == [MESH]
-            assert MESH not in site.fleet.records
-            assert site.fleet.records.keys() == {OTHER}
-
-    run(body())
+async def test_what_is_listed_is_started_and_what_vanishes_is_stopped(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.discover(MESH, OTHER)
+        assert {state for _, state, _ in site.shown} == {"stopped"}
+        await site.idle()
+        assert sorted(site.systemd.verbs) == sorted([("start", MESH), ("start", OTHER)])
+        assert {record.state for record in site.fleet.records.values()} == {"disconnected"}
+        assert site.fleet.records[MESH].run.process == 100
+        for _ in range(3):
+            site.discover(OTHER)
+        await site.idle()
+        assert site.systemd.verbs[2:] == [("stop", MESH)]
+        assert site.fleet.records[MESH].state == "stopped"
+        site.systemd.unload(MESH)
+        await site.idle()
+        site.watchers.append(lambda record: gone.append(record.mesh) if record.mesh == MESH else None)
+        gone: list[str] = []
+        site.fleet.reconcile()
+        assert gone == [MESH]
+        assert MESH not in site.fleet.records
+        assert site.fleet.records.keys() == {OTHER}
 
 
-def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module, "_BROADCAST_TIMEOUT_S", 0.2)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
-            assert site.fleet.in_use() is None
-            await site.begin(MESH, OTHER)
-            first, second = await site.child(one, MESH), await site.child(two, OTHER)
-            assert await site.fleet.forget_user(5) == {MESH, OTHER}, "neither is known yet"
-            for child in (first, second):
-                child.emit("Ready")
-            await site.idle()
-            assert await site.fleet.forget_user(6) == set()
-            second.gate.clear()
-            assert await site.fleet.forget_user(7) == {OTHER}
-            assert (first.forgotten, second.forgotten) == ([6, 7], [6, 7])
-            second.gate.set()
-            for _ in range(3):
-                site.discover(OTHER)
-            assert site.fleet.in_use() == {MESH, OTHER}, "what is about to stop is"
-            await site.idle()
-            site.systemd.unload(MESH)
-            await site.idle()
-            assert site.fleet.in_use() == {OTHER}
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
+        assert site.fleet.in_use() is None
+        await site.begin(MESH, OTHER)
+        first, second = await site.child(one, MESH), await site.child(two, OTHER)
+        assert await site.fleet.forget_user(5) == {MESH, OTHER}, "neither is known yet"
+        for child in (first, second):
+            child.emit("Ready")
+        await site.idle()
+        assert await site.fleet.forget_user(6) == set()
+        second.gate.clear()
+        assert await site.fleet.forget_user(7) == {OTHER}
+        assert (first.forgotten, second.forgotten) == ([6, 7], [6, 7])
+        second.gate.set()
+        for _ in range(3):
+            site.discover(OTHER)
+        assert site.fleet.in_use() == {MESH, OTHER}, "what is about to stop is"
+        await site.idle()
+        site.systemd.unload(MESH)
+        await site.idle()
+        assert site.fleet.in_use() == {OTHER}
 
 
-def test_nothing_is_done_twice_at_the_same_time(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            for _ in range(3):
-                site.discover(MESH)
-            await site.state(MESH, "starting")
+async def test_nothing_is_done_twice_at_the_same_time(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        for _ in range(3):
             site.discover(MESH)
-            site.systemd.finish(MESH)
-            await site.idle()
-            await site.fleet.stop_mesh(MESH, "alice")
-            await site.fleet.stop_mesh(MESH, "alice")
-            await site.state(MESH, "stopping")
-            await site.fleet.stop_mesh(MESH, "alice")
-            site.systemd.finish(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-            assert site.fleet.records[MESH].state == "held"
+        await site.state(MESH, "starting")
+        site.discover(MESH)
+        site.systemd.finish(MESH)
+        await site.idle()
+        await site.fleet.stop_mesh(MESH, "alice")
+        await site.fleet.stop_mesh(MESH, "alice")
+        await site.state(MESH, "stopping")
+        await site.fleet.stop_mesh(MESH, "alice")
+        site.systemd.finish(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+        assert site.fleet.records[MESH].state == "held"
 
-    run(body())
 
-
-def test_so_many_start_at_once(run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_so_many_start_at_once(bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 * (os.cpu_count() or 1) == fleet_module._STARTS_AT_ONCE
     monkeypatch.setattr(fleet_module, "_STARTS_AT_ONCE", 3)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            meshes = [new_mesh() for _ in range(5)]
-            site.discover(*meshes)
-            await until(lambda: len(site.systemd.verbs) == 3)
-            await settle(site.systemd.bus, site.bus)
-            started = [mesh for _, mesh in site.systemd.verbs]
-            assert started == meshes[:3], "the oldest first"
-            site.systemd.finish(meshes[1])
-            await until(lambda: len(site.systemd.verbs) == 4)
-            await settle(site.systemd.bus, site.bus)
-            assert len(site.systemd.verbs) == 4
-            site.systemd.held = False
-            for mesh in [mesh for mesh, _ in site.systemd._jobs.values()]:
-                site.systemd.finish(mesh)
-            await site.idle()
-            assert len(site.systemd.verbs) == 5
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        meshes = [new_mesh() for _ in range(5)]
+        site.discover(*meshes)
+        await until(lambda: len(site.systemd.verbs) == 3)
+        await settle(site.systemd.bus, site.bus)
+        started = [mesh for _, mesh in site.systemd.verbs]
+        assert started == meshes[:3], "the oldest first"
+        site.systemd.finish(meshes[1])
+        await until(lambda: len(site.systemd.verbs) == 4)
+        await settle(site.systemd.bus, site.bus)
+        assert len(site.systemd.verbs) == 4
+        site.systemd.held = False
+        for mesh in [mesh for mesh, _ in site.systemd._jobs.values()]:
+            site.systemd.finish(mesh)
+        await site.idle()
+        assert len(site.systemd.verbs) == 5
 
 
-def test_no_more_run_than_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.begin(MESH, OTHER)
-            assert site.systemd.verbs == [("start", MESH)]
-            assert [decision.action.value for decision in site.fleet.plan()] == ["keep", "skip"]
-
-    run(body())
+async def test_no_more_run_than_the_limit(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path, limit=1) as site:
+        await site.begin(MESH, OTHER)
+        assert site.systemd.verbs == [("start", MESH)]
+        assert [decision.action.value for decision in site.fleet.plan()] == ["keep", "skip"]
 
 
-def test_a_verb_that_fails_is_told_and_tried_again_next_time(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_verb_that_fails_is_told_and_tried_again_next_time(
+    bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no", hint="ask it")]
-            site.discover(MESH)
-            await site.idle()
-            assert site.fleet.records[MESH].worker.last_error == "polkit says no (ask it)"
-            assert site.shown[-1] == (MESH, "stopped", "polkit says no (ask it)")
-            assert f"Mesh {MESH}: polkit says no (ask it)" in caplog.text
-            assert "Traceback" not in caplog.text
-            site.discover(MESH)
-            await site.idle()
-            assert site.fleet.records[MESH].state == "disconnected"
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no", hint="ask it")]
+        site.discover(MESH)
+        await site.idle()
+        assert site.fleet.records[MESH].worker.last_error == "polkit says no (ask it)"
+        assert site.shown[-1] == (MESH, "stopped", "polkit says no (ask it)")
+        assert f"Mesh {MESH}: polkit says no (ask it)" in caplog.text
+        assert "Traceback" not in caplog.text
+        site.discover(MESH)
+        await site.idle()
+        assert site.fleet.records[MESH].state == "disconnected"
 
 
-def test_a_job_that_does_not_end_is_told(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_job_that_does_not_end_is_told(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd_runner_module, "_JOB_TIMEOUT_S", 0.01)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            site.discover(MESH)
-            await until(lambda: "has not finished" in site.shown[-1][2])
-            assert site.fleet.records[MESH].state == "starting"
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH)
+        await until(lambda: "has not finished" in site.shown[-1][2])
+        assert site.fleet.records[MESH].state == "starting"
 
 
-def test_a_unit_that_is_dead_after_its_start_is_told(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.outcomes[MESH] = DEAD
-            site.discover(MESH)
-            await site.idle()
-            unit = names.mesh_unit(MESH)
-            why = f"the process of mesh {MESH} did not start (journalctl -u {unit})"
-            assert site.shown[-1] == (MESH, "stopped", why)
-            assert site.systemd.verbs == [("start", MESH)], "not again and again"
-
-    run(body())
+async def test_a_unit_that_is_dead_after_its_start_is_told(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.outcomes[MESH] = DEAD
+        site.discover(MESH)
+        await site.idle()
+        unit = names.mesh_unit(MESH)
+        why = f"the process of mesh {MESH} did not start (journalctl -u {unit})"
+        assert site.shown[-1] == (MESH, "stopped", why)
+        assert site.systemd.verbs == [("start", MESH)], "not again and again"
 
 
-def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            site.discover(MESH)
-            await site.state(MESH, "starting")
-            site.discover(MESH, OTHER)  # of which nothing has begun yet
-            await site.fleet.close()
-            assert site.systemd.verbs == [("start", MESH)]
-            assert not site.fleet._tasks
-
-    run(body())
+async def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH)
+        await site.state(MESH, "starting")
+        site.discover(MESH, OTHER)  # of which nothing has begun yet
+        await site.fleet.close()
+        assert site.systemd.verbs == [("start", MESH)]
+        assert not site.fleet._tasks
 
 
 # An operator's word.
 
 
-def test_stop_holds_a_mesh_until_start(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            await site.fleet.stop_mesh(MESH, "alice")
-            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
-            await site.idle()
-            assert site.shown[-1] == (MESH, "held", "it was stopped by an operator")
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+async def test_stop_holds_a_mesh_until_start(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        await site.fleet.stop_mesh(MESH, "alice")
+        assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
+        await site.idle()
+        assert site.shown[-1] == (MESH, "held", "it was stopped by an operator")
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+        await site.fleet.start_mesh(MESH, "alice")
+        assert site.on_disk() == {}
+        await site.idle()
+        assert site.systemd.verbs[2:] == [("start", MESH)]
+        assert site.fleet.records[MESH].state == "disconnected"
+        await site.fleet.start_mesh(MESH, "alice")  # without effect
+        await site.idle()
+        assert len(site.systemd.verbs) == 3
+
+
+async def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.held = True
+        await site.fleet.stop_mesh(MESH, "alice")
+        await site.state(MESH, "stopping")
+        await site.fleet.start_mesh(MESH, "alice")
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await site.idle()
+        assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop", "start"]
+        assert site.fleet.records[MESH].state == "disconnected"
+
+
+async def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH)
+        await site.state(MESH, "starting")
+        await site.fleet.stop_mesh(MESH, "alice")
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await site.idle()
+        assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
+        assert site.fleet.records[MESH].state == "held"
+
+
+async def test_start_and_stop_refuse_what_they_cannot_do(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        for verb in (site.fleet.start_mesh, site.fleet.stop_mesh):
+            with pytest.raises(RaveError) as e:
+                await verb(MESH, "alice")
+            assert e.value.code is Code.NO_SUCH_MESH
+        site.blocks.add(MESH, Reason.KICKED)
+        site.discover(MESH)
+        with pytest.raises(RaveError) as e:
             await site.fleet.start_mesh(MESH, "alice")
-            assert site.on_disk() == {}
+        assert e.value.code is Code.BLOCKED
+        await site.fleet.stop_mesh(MESH, "alice")
+        assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
+        await site.idle()
+        assert site.systemd.verbs == []
+
+
+async def test_a_start_beyond_the_limit_is_refused_with_the_reason(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path, limit=1) as site:
+        await site.fleet.start()
+        site.discover(MESH, OTHER)
+        await site.fleet.start_mesh(MESH, "alice")  # which is being started
+        await site.idle()
+        with pytest.raises(RaveError, match=r"max_processes \(1\) is reached") as e:
+            await site.fleet.start_mesh(OTHER, "alice")
+        assert e.value.code is Code.BLOCKED
+        await site.fleet.start_mesh(MESH, "alice")  # which runs
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH)]
+
+
+async def test_a_word_that_cannot_be_saved_is_in_force_but_told(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        with monkeypatch.context() as broken:
+            broken.setattr(BlockFile, "save", no_space)
+            with pytest.raises(RaveError) as e:
+                await site.fleet.stop_mesh(MESH, "alice")
+            assert e.value.code is Code.BAD_FILE
             await site.idle()
-            assert site.systemd.verbs[2:] == [("start", MESH)]
-            assert site.fleet.records[MESH].state == "disconnected"
-            await site.fleet.start_mesh(MESH, "alice")  # without effect
-            await site.idle()
-            assert len(site.systemd.verbs) == 3
-
-    run(body())
-
-
-def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.held = True
-            await site.fleet.stop_mesh(MESH, "alice")
-            await site.state(MESH, "stopping")
-            await site.fleet.start_mesh(MESH, "alice")
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await site.idle()
-            assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop", "start"]
-            assert site.fleet.records[MESH].state == "disconnected"
-
-    run(body())
-
-
-def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            site.discover(MESH)
-            await site.state(MESH, "starting")
-            await site.fleet.stop_mesh(MESH, "alice")
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await site.idle()
-            assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
             assert site.fleet.records[MESH].state == "held"
-
-    run(body())
-
-
-def test_start_and_stop_refuse_what_they_cannot_do(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            for verb in (site.fleet.start_mesh, site.fleet.stop_mesh):
-                with pytest.raises(RaveError) as e:
-                    await verb(MESH, "alice")
-                assert e.value.code is Code.NO_SUCH_MESH
-            site.blocks.add(MESH, Reason.KICKED)
-            site.discover(MESH)
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
             with pytest.raises(RaveError) as e:
                 await site.fleet.start_mesh(MESH, "alice")
-            assert e.value.code is Code.BLOCKED
-            await site.fleet.stop_mesh(MESH, "alice")
-            assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
+            assert e.value.code is Code.BAD_FILE
             await site.idle()
-            assert site.systemd.verbs == []
-
-    run(body())
-
-
-def test_a_start_beyond_the_limit_is_refused_with_the_reason(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.fleet.start()
-            site.discover(MESH, OTHER)
-            await site.fleet.start_mesh(MESH, "alice")  # which is being started
-            await site.idle()
-            with pytest.raises(RaveError, match=r"max_processes \(1\) is reached") as e:
-                await site.fleet.start_mesh(OTHER, "alice")
-            assert e.value.code is Code.BLOCKED
-            await site.fleet.start_mesh(MESH, "alice")  # which runs
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH)]
-
-    run(body())
+            assert site.fleet.records[MESH].state == "disconnected"
+        await site.fleet.stop_mesh(MESH, "alice")
+        assert site.on_disk()[MESH].reason is Reason.HELD
+        await site.idle()
 
 
-def test_a_word_that_cannot_be_saved_is_in_force_but_told(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            with monkeypatch.context() as broken:
-                broken.setattr(BlockFile, "save", no_space)
-                with pytest.raises(RaveError) as e:
-                    await site.fleet.stop_mesh(MESH, "alice")
-                assert e.value.code is Code.BAD_FILE
-                await site.idle()
-                assert site.fleet.records[MESH].state == "held"
-                assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-                with pytest.raises(RaveError) as e:
-                    await site.fleet.start_mesh(MESH, "alice")
-                assert e.value.code is Code.BAD_FILE
-                await site.idle()
-                assert site.fleet.records[MESH].state == "disconnected"
-            await site.fleet.stop_mesh(MESH, "alice")
-            assert site.on_disk()[MESH].reason is Reason.HELD
-            await site.idle()
-
-    run(body())
-
-
-def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            with pytest.raises(RaveError) as e:
-                await site.fleet.reconnect_mesh(MESH)
-            assert e.value.code is Code.NOT_RUNNING
-            child = await site.child(bus, MESH)
+async def test_reconnect_reaches_the_child(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        with pytest.raises(RaveError) as e:
             await site.fleet.reconnect_mesh(MESH)
-            assert child.restarts == 1
-
-    run(body())
-
-
-def test_a_child_that_connects_while_it_answers_is_connected(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.gate.clear()
-            child.emit("Ready")
-            await until(lambda: child.asked == 1)
-
-            def connect() -> None:
-                child.status = {"Connected": ("b", True)}
-                child.emit("Connected")
-                # The answer and the signal are there when the loop goes on, as on a busy machine.
-                time.sleep(0.1)
-
-            child.gate.set()
-            asyncio.get_running_loop().call_soon(connect)
-            await site.idle()
-            assert site.fleet.records[MESH].state == "connected"
-
-    run(body())
+        assert e.value.code is Code.NOT_RUNNING
+        child = await site.child(bus, MESH)
+        await site.fleet.reconnect_mesh(MESH)
+        assert child.restarts == 1
 
 
-def test_a_child_tells_who_is_in_its_mesh(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_child_that_connects_while_it_answers_is_connected(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.gate.clear()
+        child.emit("Ready")
+        await until(lambda: child.asked == 1)
+
+        def connect() -> None:
+            child.status = {"Connected": ("b", True)}
+            child.emit("Connected")
+            # The answer and the signal are there when the loop goes on, as on a busy machine.
+            time.sleep(0.1)
+
+        child.gate.set()
+        asyncio.get_running_loop().call_soon(connect)
+        await site.idle()
+        assert site.fleet.records[MESH].state == "connected"
+
+
+async def test_a_child_tells_who_is_in_its_mesh(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.child(bus, MESH)
-            assert await site.fleet.users(MESH) == ([(7, "Zoë?")], 300)
-            monkeypatch.delitem(FakeWorker.methods, "ListUsers")
-            with pytest.raises(RaveError, match="runs an older program"):
-                await site.fleet.users(MESH)
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.child(bus, MESH)
+        assert await site.fleet.users(MESH) == ([(7, "Zoë?")], 300)
+        monkeypatch.delitem(FakeWorker.methods, "ListUsers")
+        with pytest.raises(RaveError, match="runs an older program"):
+            await site.fleet.users(MESH)
 
 
 @pytest.mark.parametrize("answer", [[], ["x", 1], [[[1]], 1], [[["1", "x"]], 1], [[[1, 2]], 1]])
-def test_a_child_that_says_something_else_than_its_users(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[Any]
+async def test_a_child_that_says_something_else_than_its_users(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[Any]
 ) -> None:
     async def call(*_: object) -> list[Any]:
         return answer
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            monkeypatch.setattr(site.runner.workers, "call", call)
-            with pytest.raises(RaveError, match="something else") as e:
-                await site.fleet.users(MESH)
-            assert e.value.code is Code.BAD_DATA
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        monkeypatch.setattr(site.runner.workers, "call", call)
+        with pytest.raises(RaveError, match="has not answered with its users") as e:
+            await site.fleet.users(MESH)
+        assert e.value.code is Code.BAD_DATA
 
 
-def test_a_child_of_a_program_that_can_not_log_more(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_child_of_a_program_that_can_not_log_more(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.child(bus, MESH)
-            monkeypatch.delitem(FakeWorker.methods, "SetDebug")
-            with pytest.raises(RaveError, match="runs an older program") as e:
-                await site.fleet.set_debug(MESH, True)
-            assert e.value.hint == "ravectl roll replaces it"
-            assert MESH not in site.fleet.records, "nothing is noted"
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.child(bus, MESH)
+        monkeypatch.delitem(FakeWorker.methods, "SetDebug")
+        with pytest.raises(RaveError, match="runs an older program") as e:
+            await site.fleet.set_debug(MESH, True)
+        assert e.value.hint == "ravectl roll replaces it"
+        assert MESH not in site.fleet.records, "nothing is noted"
 
 
-def test_a_child_that_logs_more_is_shown_as_such(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            with pytest.raises(RaveError) as e:
-                await site.fleet.set_debug(MESH, True)
-            assert e.value.code is Code.NOT_RUNNING
-            child = await site.child(bus, MESH)
-            for debug in (True, False):
-                await site.fleet.set_debug(MESH, debug)
-                assert child.debug is debug
-                assert site.fleet.records[MESH].worker.debug is debug
-
-    run(body())
+async def test_a_child_that_logs_more_is_shown_as_such(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        with pytest.raises(RaveError) as e:
+            await site.fleet.set_debug(MESH, True)
+        assert e.value.code is Code.NOT_RUNNING
+        child = await site.child(bus, MESH)
+        for debug in (True, False):
+            await site.fleet.set_debug(MESH, debug)
+            assert child.debug is debug
+            assert site.fleet.records[MESH].worker.debug is debug
 
 
 # Adoption.
 
 
-def test_a_plan_that_was_just_applied_is_not_applied_again(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_plan_that_was_just_applied_is_not_applied_again(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin()
-            plans: list[str] = []
-            monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
-            site.fleet._schedule_apply()
-            site.fleet.apply_plan()
-            await asyncio.sleep(0)
-            assert plans == ["a plan"]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin()
+        plans: list[str] = []
+        monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
+        site.fleet._schedule_apply()
+        site.fleet.apply_plan()
+        await asyncio.sleep(0)
+        assert plans == ["a plan"]
 
 
-def test_at_the_end_no_plan_is_applied_any_more(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_at_the_end_no_plan_is_applied_any_more(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin()
-            plans: list[str] = []
-            monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
-            site.fleet._schedule_apply()
-            await site.fleet.close()
-            # A block that is saved by then would have it applied.
-            site.fleet._schedule_apply()
-            await asyncio.sleep(0)
-            assert plans == []
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin()
+        plans: list[str] = []
+        monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
+        site.fleet._schedule_apply()
+        await site.fleet.close()
+        # A block that is saved by then would have it applied.
+        site.fleet._schedule_apply()
+        await asyncio.sleep(0)
+        assert plans == []
 
 
-def test_running_children_are_adopted_and_left_running(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, silent):
-            site.systemd.load(MESH, **RUNNING)
-            site.systemd.load(OTHER, **RUNNING)
-            child = await site.child(bus, MESH)
-            site.verified[silent.unique_name] = names.mesh_unit(OTHER)
-            await silent.request_name(names.worker_name(OTHER))
-            child.status = {"Connected": ("b", True), "LastError": ("s", "")}
-            await site.fleet.start()
-            worker = site.fleet.records[MESH].worker
-            assert worker.ready
-            assert worker.connected
-            assert worker.since > 0
-            assert site.fleet.records[MESH].state == "connected"
-            # One that does not answer keeps nobody else from being adopted.
-            assert site.fleet.records[OTHER].state == "disconnected"
-            child.emit("Disconnected", "the connection broke")
-            await site.state(MESH, "disconnected")
-            assert site.fleet.records[MESH].reason == "the connection broke"
-            await site.idle()
-            assert site.systemd.verbs == []
-
-    run(body())
+async def test_running_children_are_adopted_and_left_running(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, silent):
+        site.systemd.load(MESH, **RUNNING)
+        site.systemd.load(OTHER, **RUNNING)
+        child = await site.child(bus, MESH)
+        site.verified[silent.unique_name] = names.mesh_unit(OTHER)
+        await silent.request_name(names.worker_name(OTHER))
+        child.status = {"Connected": ("b", True), "LastError": ("s", "")}
+        await site.fleet.start()
+        worker = site.fleet.records[MESH].worker
+        assert worker.ready
+        assert worker.connected
+        assert worker.since > 0
+        assert site.fleet.records[MESH].state == "connected"
+        # One that does not answer keeps nobody else from being adopted.
+        assert site.fleet.records[OTHER].state == "disconnected"
+        child.emit("Disconnected", "the connection broke")
+        await site.state(MESH, "disconnected")
+        assert site.fleet.records[MESH].reason == "the connection broke"
+        await site.idle()
+        assert site.systemd.verbs == []
 
 
 @pytest.mark.slow
-def test_a_child_that_is_slow_to_answer_holds_up_nothing(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_child_that_is_slow_to_answer_holds_up_nothing(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "_ADOPTION_S", 1.0)  # so long as the other one may take on a busy machine
 
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
             for mesh, child_bus in ((MESH, bus), (OTHER, quick)):
                 site.systemd.load(mesh, **RUNNING)
@@ -692,117 +618,100 @@ def test_a_child_that_is_slow_to_answer_holds_up_nothing(
             assert child.asked == 1
             assert site.systemd.verbs == []
 
-    with caplog.at_level(logging.INFO):
-        run(body())
 
-
-def test_a_child_that_did_not_answer_is_asked_again(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_child_that_did_not_answer_is_asked_again(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.05)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            site.systemd.load(MESH, **RUNNING)
-            child = await site.child(bus, MESH)
-            child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
-            child.gate.clear()
-            await site.fleet.start()
-            assert not site.fleet.records[MESH].worker.ready
-            assert site.fleet.records[MESH].state == "disconnected"
-            child.gate.set()
-            monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 10.0)
-            site.discover(MESH)
-            await until(lambda: site.shown[-1] == (MESH, "connected", ""))
-            last_error = site.fleet.records[MESH].worker.last_error
-            assert last_error == ("a small?trouble" + "!" * 300)[:300]
-            assert child.asked == 2
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        site.systemd.load(MESH, **RUNNING)
+        child = await site.child(bus, MESH)
+        child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
+        child.gate.clear()
+        await site.fleet.start()
+        assert not site.fleet.records[MESH].worker.ready
+        assert site.fleet.records[MESH].state == "disconnected"
+        child.gate.set()
+        monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 10.0)
+        site.discover(MESH)
+        await until(lambda: site.shown[-1] == (MESH, "connected", ""))
+        last_error = site.fleet.records[MESH].worker.last_error
+        assert last_error == ("a small?trouble" + "!" * 300)[:300]
+        assert child.asked == 2
 
 
-def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            site.systemd.load(MESH, **RUNNING)
-            site.systemd.load(OTHER, **RUNNING)
-            await site.fleet.start()
-            await site.fleet.stop_mesh(OTHER, "alice")
-            await site.idle()
-            assert site.systemd.verbs == [("stop", OTHER)]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        site.systemd.load(MESH, **RUNNING)
+        site.systemd.load(OTHER, **RUNNING)
+        await site.fleet.start()
+        await site.fleet.stop_mesh(OTHER, "alice")
+        await site.idle()
+        assert site.systemd.verbs == [("stop", OTHER)]
 
 
 # What is learnt.
 
 
-def test_a_kick_is_on_disk_before_anybody_sees_it(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("Connected")
-            await site.state(MESH, "connected")
-            seen: list[bool] = []
-            site.watchers.append(lambda record: seen.append(MESH in site.on_disk()) if record.block else None)
-            child.emit("Kicked")
-            await site.state(MESH, "disconnected")
-            await until(lambda: site.changes)
-            # By the signal alone, with the process still there.
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-            assert site.on_disk()[MESH].until is None
-            assert site.shown[-1] == (MESH, "disconnected", "the bot was kicked")
-            assert all(MESH in site.on_disk() or "kicked" not in reason for _, _, reason in site.shown)
-            assert seen
-            assert all(seen)
-            order: list[str] = []
-            site.systemd.reset_failed = lambda mesh: order.append(str(site.on_disk()))  # type: ignore[method-assign]
-            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-            await until(lambda: site.left)
-            assert len(order) == 1
-            assert site.left == [MESH]
-            await site.idle()
-            assert site.fleet.records[MESH].state == "blocked"
-
-    run(body())
+async def test_a_kick_is_on_disk_before_anybody_sees_it(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("Connected")
+        await site.state(MESH, "connected")
+        seen: list[bool] = []
+        site.watchers.append(lambda record: seen.append(MESH in site.on_disk()) if record.block else None)
+        child.emit("Kicked")
+        await site.state(MESH, "disconnected")
+        await until(lambda: site.changes)
+        # By the signal alone, with the process still there.
+        assert site.on_disk()[MESH].reason is Reason.KICKED
+        assert site.on_disk()[MESH].until is None
+        assert site.shown[-1] == (MESH, "disconnected", "the bot was kicked")
+        assert all(MESH in site.on_disk() or "kicked" not in reason for _, _, reason in site.shown)
+        assert seen
+        assert all(seen)
+        order: list[str] = []
+        site.systemd.reset_failed = lambda mesh: order.append(str(site.on_disk()))  # type: ignore[method-assign]
+        site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+        await until(lambda: site.left)
+        assert len(order) == 1
+        assert site.left == [MESH]
+        await site.idle()
+        assert site.fleet.records[MESH].state == "blocked"
 
 
-def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
+    bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            site.systemd.load(MESH, **ended(ExitStatus.KICKED))
-            order: list[tuple[str, bool]] = []
-            real = site.systemd.reset_failed
+    async with site_on(bus_address, tmp_path) as site:
+        site.systemd.load(MESH, **ended(ExitStatus.KICKED))
+        order: list[tuple[str, bool]] = []
+        real = site.systemd.reset_failed
 
-            def reset(mesh: str) -> None:
-                order.append(("reset", MESH in site.on_disk()))
-                real(mesh)
+        def reset(mesh: str) -> None:
+            order.append(("reset", MESH in site.on_disk()))
+            real(mesh)
 
-            site.systemd.reset_failed = reset  # type: ignore[method-assign]
-            site.watchers.append(
-                lambda record: order.append(("shown", MESH in site.on_disk())) if record.block else None
-            )
-            await site.fleet.start()
-            await until(lambda: site.left)
-            await site.idle()
-            assert order[0] == ("shown", True)
-            assert [each for each in order if each[0] == "reset"] == [("reset", True)], "once"
-            assert site.left == [MESH]
-            assert [(change.what, change.block.reason) for change in site.changes] == [(What.BLOCKED, Reason.KICKED)]
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("reset-failed", MESH)], "it stays out"
-
-    run(body())
+        site.systemd.reset_failed = reset  # type: ignore[method-assign]
+        site.watchers.append(lambda record: order.append(("shown", MESH in site.on_disk())) if record.block else None)
+        await site.fleet.start()
+        await until(lambda: site.left)
+        await site.idle()
+        assert order[0] == ("shown", True)
+        assert [each for each in order if each[0] == "reset"] == [("reset", True)], "once"
+        assert site.left == [MESH]
+        assert [(change.what, change.block.reason) for change in site.changes] == [(What.BLOCKED, Reason.KICKED)]
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("reset-failed", MESH)], "it stays out"
 
 
-def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     saves = []
 
@@ -810,33 +719,30 @@ def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
         saves.append(blocklist)
         no_space(file, blocklist)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            with monkeypatch.context() as broken:
-                broken.setattr(BlockFile, "save", refuse)
-                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-                await site.state(MESH, "blocked")
-                await site.idle()
-                assert len(saves) == 1, "not again and again"
-                assert ("reset-failed", MESH) not in site.systemd.verbs
-                assert site.left == []
-                site.discover(MESH)
-                await site.idle()
-                assert len(saves) == 2
-                assert [verb for verb, _ in site.systemd.verbs] == ["start"], "it is not joined either"
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        with monkeypatch.context() as broken:
+            broken.setattr(BlockFile, "save", refuse)
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            assert len(saves) == 1, "not again and again"
+            assert ("reset-failed", MESH) not in site.systemd.verbs
+            assert site.left == []
             site.discover(MESH)
             await site.idle()
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-            assert site.systemd.verbs[1:] == [("reset-failed", MESH)]
-            assert site.left == [MESH]
-
-    run(body())
+            assert len(saves) == 2
+            assert [verb for verb, _ in site.systemd.verbs] == ["start"], "it is not joined either"
+        site.discover(MESH)
+        await site.idle()
+        assert site.on_disk()[MESH].reason is Reason.KICKED
+        assert site.systemd.verbs[1:] == [("reset-failed", MESH)]
+        assert site.left == [MESH]
     assert "No space left on device" in caplog.text
 
 
-def test_a_kick_that_is_told_again_and_again_is_saved_once(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_kick_that_is_told_again_and_again_is_saved_once(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves: list[BlocklistModel] = []
     real = BlockFile.save
@@ -847,39 +753,33 @@ def test_a_kick_that_is_told_again_and_again_is_saved_once(
 
     monkeypatch.setattr(BlockFile, "save", save)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            await site.blocks.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
-            saves.clear()
-            for _ in range(5):
-                child.emit("Kicked")
-            await settle(bus, site.bus)
-            await site.idle()
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-            assert len(saves) == 1
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        await site.blocks.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
+        saves.clear()
+        for _ in range(5):
+            child.emit("Kicked")
+        await settle(bus, site.bus)
+        await site.idle()
+        assert site.on_disk()[MESH].reason is Reason.KICKED
+        assert len(saves) == 1
 
 
-def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            site.units.errors = [RaveError(Code.UNIT, "systemd is busy")] * 2
-            site.systemd.load(MESH, **ended(ExitStatus.REJECTED))
-            await site.fleet.start()
-            await site.idle()
-            assert site.fleet.records[MESH].worker.last_error == "systemd is busy"
-            assert len(site.units.errors) == 1
-            assert site.on_disk()[MESH].reason is Reason.REJECTED
-            site.discover(MESH)
-            await site.idle()
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("reset-failed", MESH)]
-
-    run(body())
+async def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        site.units.errors = [RaveError(Code.UNIT, "systemd is busy")] * 2
+        site.systemd.load(MESH, **ended(ExitStatus.REJECTED))
+        await site.fleet.start()
+        await site.idle()
+        assert site.fleet.records[MESH].worker.last_error == "systemd is busy"
+        assert len(site.units.errors) == 1
+        assert site.on_disk()[MESH].reason is Reason.REJECTED
+        site.discover(MESH)
+        await site.idle()
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("reset-failed", MESH)]
 
 
 @pytest.mark.slow
@@ -892,226 +792,194 @@ def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_a
         ({**ended(9, code=2), "NRestarts": 6}, Reason.CRASHES),
     ],
 )
-def test_other_ends_block_for_a_while(
-    run: Run, bus_address: str, tmp_path: Path, how: dict[str, Any], reason: Reason
+async def test_other_ends_block_for_a_while(
+    bus_address: str, tmp_path: Path, how: dict[str, Any], reason: Reason
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, **how)
-            await site.state(MESH, "blocked")
-            await site.idle()
-            block = site.on_disk()[MESH]
-            assert (block.reason, block.since, block.until) == (reason, 1_000_000, 1_060_000)
-            assert site.left == []
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-            site.wait(61)
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs[2:] == [("start", MESH)]
-            assert site.on_disk() == {}
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, **how)
+        await site.state(MESH, "blocked")
+        await site.idle()
+        block = site.on_disk()[MESH]
+        assert (block.reason, block.since, block.until) == (reason, 1_000_000, 1_060_000)
+        assert site.left == []
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+        site.wait(61)
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs[2:] == [("start", MESH)]
+        assert site.on_disk() == {}
 
 
-def test_a_mesh_that_was_left_is_joined_again_when_the_bot_is_invited_again(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_a_mesh_that_was_left_is_joined_again_when_the_bot_is_invited_again(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH, OTHER)
-            site.systemd.change(MESH, **ended(ExitStatus.LEFT))
-            await site.state(MESH, "blocked")
-            await site.idle()
-            assert site.on_disk()[MESH].until == 1_060_000
-            record = site.fleet.records[MESH]
-            assert record.listed is None, "an old list is not today's"
-            site.discover(MESH, OTHER)
-            assert record.listed is None, "this list was late"
-            site.discover(OTHER)
-            site.discover(MESH, OTHER)
-            await site.idle()
-            assert site.systemd.verbs[-1] == ("start", MESH)
-            assert site.on_disk() == {}
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH, OTHER)
+        site.systemd.change(MESH, **ended(ExitStatus.LEFT))
+        await site.state(MESH, "blocked")
+        await site.idle()
+        assert site.on_disk()[MESH].until == 1_060_000
+        record = site.fleet.records[MESH]
+        assert record.listed is None, "an old list is not today's"
+        site.discover(MESH, OTHER)
+        assert record.listed is None, "this list was late"
+        site.discover(OTHER)
+        site.discover(MESH, OTHER)
+        await site.idle()
+        assert site.systemd.verbs[-1] == ("start", MESH)
+        assert site.on_disk() == {}
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
-def test_a_kick_that_is_lifted_is_no_invitation(run: Run, bus_address: str, tmp_path: Path, lag: int) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH, OTHER)
-            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-            await site.state(MESH, "blocked")
-            await site.idle()
-            site.blocks.remove(MESH, "root")
-            before = list(site.systemd.verbs)
-            for _ in range(lag):
-                site.discover(MESH, OTHER)
-            site.discover(OTHER)
-            await site.idle()
-            assert site.systemd.verbs == before
-            with pytest.raises(RaveError, match="does not list"):
-                await site.fleet.start_mesh(MESH, "root")
+async def test_a_kick_that_is_lifted_is_no_invitation(bus_address: str, tmp_path: Path, lag: int) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH, OTHER)
+        site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+        await site.state(MESH, "blocked")
+        await site.idle()
+        site.blocks.remove(MESH, "root")
+        before = list(site.systemd.verbs)
+        for _ in range(lag):
             site.discover(MESH, OTHER)
-            await site.idle()
-            assert site.systemd.verbs == [*before, ("start", MESH)]
-
-    run(body())
+        site.discover(OTHER)
+        await site.idle()
+        assert site.systemd.verbs == before
+        with pytest.raises(RaveError, match="does not list"):
+            await site.fleet.start_mesh(MESH, "root")
+        site.discover(MESH, OTHER)
+        await site.idle()
+        assert site.systemd.verbs == [*before, ("start", MESH)]
 
 
 def with_users(mesh: str, *users: int) -> list[Mesh]:
     return [Mesh(mesh, None, "", True, tuple(users))]
 
 
-def test_a_bot_that_was_alone_comes_back_when_there_is_company(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, **ended(ExitStatus.ALONE))
-            await site.state(MESH, "stopped")
-            await site.idle()
-            verbs = [("start", MESH), ("reset-failed", MESH)]
-            assert site.systemd.verbs == verbs
-            assert site.on_disk() == {}, "it is no block"
-            assert json.loads(site.path.read_text())["meshes"][MESH]["alone"] is True
-            for users in ((), (OWN,)):
-                site.census.observe(with_users(MESH, *users))
-                site.fleet.reconcile()
-                await site.idle()
-                assert site.systemd.verbs == verbs
-            record = site.fleet.records[MESH]
-            assert (record.state, record.reason) == ("stopped", ALONE)
-            site.census.observe(with_users(MESH, OWN, 42))
+async def test_a_bot_that_was_alone_comes_back_when_there_is_company(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, **ended(ExitStatus.ALONE))
+        await site.state(MESH, "stopped")
+        await site.idle()
+        verbs = [("start", MESH), ("reset-failed", MESH)]
+        assert site.systemd.verbs == verbs
+        assert site.on_disk() == {}, "it is no block"
+        assert json.loads(site.path.read_text())["meshes"][MESH]["alone"] is True
+        for users in ((), (OWN,)):
+            site.census.observe(with_users(MESH, *users))
             site.fleet.reconcile()
             await site.idle()
-            assert site.systemd.verbs == [*verbs, ("start", MESH)]
-            assert site.blocks.alone == set()
-
-    run(body())
+            assert site.systemd.verbs == verbs
+        record = site.fleet.records[MESH]
+        assert (record.state, record.reason) == ("stopped", ALONE)
+        site.census.observe(with_users(MESH, OWN, 42))
+        site.fleet.reconcile()
+        await site.idle()
+        assert site.systemd.verbs == [*verbs, ("start", MESH)]
+        assert site.blocks.alone == set()
 
 
 @pytest.mark.parametrize("how", ["ravectl", "systemctl"])
-def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_path: Path, how: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.blocks.set_left_alone(MESH)
-            await site.fleet.start()
-            site.census.observe(with_users(MESH, OWN))
-            site.fleet.reconcile()
-            await site.idle()
-            assert site.systemd.verbs == []
-            if how == "ravectl":
-                await site.fleet.start_mesh(MESH, "root")
-            else:
-                site.systemd.load(MESH)
-                site.systemd.change(MESH, **RUNNING)
-            await until(lambda: site.blocks.alone == set())
-            site.census.observe(with_users(MESH, OWN))
-            site.fleet.reconcile()
-            await site.idle()
-            assert site.fleet.records[MESH].run.runs
-
-    run(body())
+async def test_whoever_starts_a_bot_wants_it_there(bus_address: str, tmp_path: Path, how: str) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.blocks.set_left_alone(MESH)
+        await site.fleet.start()
+        site.census.observe(with_users(MESH, OWN))
+        site.fleet.reconcile()
+        await site.idle()
+        assert site.systemd.verbs == []
+        if how == "ravectl":
+            await site.fleet.start_mesh(MESH, "root")
+        else:
+            site.systemd.load(MESH)
+            site.systemd.change(MESH, **RUNNING)
+        await until(lambda: site.blocks.alone == set())
+        site.census.observe(with_users(MESH, OWN))
+        site.fleet.reconcile()
+        await site.idle()
+        assert site.fleet.records[MESH].run.runs
 
 
 @pytest.mark.parametrize("state", [{}, RUNNING, ended(ExitStatus.KICKED)])
-def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
-    run: Run, bus_address: str, tmp_path: Path, state: dict[str, Any]
+async def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
+    bus_address: str, tmp_path: Path, state: dict[str, Any]
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
-            note.parent.mkdir()
-            note.touch()
-            if state:
-                site.systemd.load(MESH, **state)
-            await site.begin(MESH)
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-            await until(lambda: not note.exists())
-            await site.idle()
-            assert site.left == [MESH]
-            assert ("start", MESH) not in site.systemd.verbs
-            # What an operator lifts afterwards no note brings back.
-            site.blocks.remove(MESH, "root")
-            await site.fleet._learn_from_ends_while_away()
-            await site.idle()
-            assert site.blocks.get(MESH) is None
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+        note.parent.mkdir()
+        note.touch()
+        if state:
+            site.systemd.load(MESH, **state)
+        await site.begin(MESH)
+        assert site.on_disk()[MESH].reason is Reason.KICKED
+        await until(lambda: not note.exists())
+        await site.idle()
+        assert site.left == [MESH]
+        assert ("start", MESH) not in site.systemd.verbs
+        # What an operator lifts afterwards no note brings back.
+        site.blocks.remove(MESH, "root")
+        await site.fleet._learn_from_ends_while_away()
+        await site.idle()
+        assert site.blocks.get(MESH) is None
 
 
-def test_a_note_of_a_kick_outweighs_how_a_later_bot_has_ended(run: Run, bus_address: str, tmp_path: Path) -> None:
+async def test_a_note_of_a_kick_outweighs_how_a_later_bot_has_ended(bus_address: str, tmp_path: Path) -> None:
     """An operator has started the unit once more by hand, and the bot was alone."""
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
-            note.parent.mkdir()
-            note.touch()
-            site.systemd.load(MESH, **ended(ExitStatus.ALONE))
-            await site.begin(MESH)
-            await until(lambda: not note.exists())
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+        note.parent.mkdir()
+        note.touch()
+        site.systemd.load(MESH, **ended(ExitStatus.ALONE))
+        await site.begin(MESH)
+        await until(lambda: not note.exists())
+        assert site.on_disk()[MESH].reason is Reason.KICKED
 
 
-def test_a_note_decides_about_a_mesh_of_which_nothing_else_is_known(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
+async def test_a_note_decides_about_a_mesh_of_which_nothing_else_is_known(bus_address: str, tmp_path: Path) -> None:
     """The machine has booted since, and Rave does not list the mesh any more."""
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.UNREACHABLE)}"
-            note.parent.mkdir()
-            note.touch()
-            # The start waits for its answer.
-            site.systemd.load(OTHER, **RUNNING)
-            await site.begin(OTHER)
-            await until(lambda: not note.exists())
-            await site.idle()
-            assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.UNREACHABLE)}"
+        note.parent.mkdir()
+        note.touch()
+        # The start waits for its answer.
+        site.systemd.load(OTHER, **RUNNING)
+        await site.begin(OTHER)
+        await until(lambda: not note.exists())
+        await site.idle()
+        assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
 
 
-def test_a_note_stays_until_what_it_says_is_on_disk(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_note_stays_until_what_it_says_is_on_disk(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
-            note.parent.mkdir()
-            note.touch()
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+        note.parent.mkdir()
+        note.touch()
 
-            def full(*_: object) -> None:
-                raise RaveError(Code.BAD_FILE, "the disk is full")
+        def full(*_: object) -> None:
+            raise RaveError(Code.BAD_FILE, "the disk is full")
 
-            monkeypatch.setattr(BlockFile, "save", full)
-            await site.begin()
-            await site.idle()
-            assert note.exists()
-            assert site.systemd.verbs == []
-
-    run(body())
+        monkeypatch.setattr(BlockFile, "save", full)
+        await site.begin()
+        await site.idle()
+        assert note.exists()
+        assert site.systemd.verbs == []
 
 
-def test_another_parent_knows_what_was_left(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            site.blocks.add(MESH, Reason.KICKED)
-            await site.begin(MESH, OTHER)
-            site.blocks.remove(MESH, "root")
-            site.discover(MESH, OTHER)
-            await site.idle()
-            assert site.systemd.verbs == [("start", OTHER)]
-
-    run(body())
+async def test_another_parent_knows_what_was_left(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        site.blocks.add(MESH, Reason.KICKED)
+        await site.begin(MESH, OTHER)
+        site.blocks.remove(MESH, "root")
+        site.discover(MESH, OTHER)
+        await site.idle()
+        assert site.systemd.verbs == [("start", OTHER)]
 
 
 @pytest.mark.parametrize(
@@ -1125,25 +993,22 @@ def test_another_parent_knows_what_was_left(run: Run, bus_address: str, tmp_path
     ],
     ids=["login", "start-limit", "stop", "timeout", "rave"],
 )
-def test_what_is_no_fault_of_a_mesh_blocks_nothing(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: dict[str, Any], words: str
+async def test_what_is_no_fault_of_a_mesh_blocks_nothing(
+    bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: dict[str, Any], words: str
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.rave_answers = False
-            site.systemd.change(MESH, **how)
-            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.blocks.in_force() == {}
-            assert site.shown[-1][:2] == (MESH, "stopped")
-            assert words in site.shown[-1][2]
-            assert words in caplog.text
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH), ("start", MESH)]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.rave_answers = False
+        site.systemd.change(MESH, **how)
+        await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.blocks.in_force() == {}
+        assert site.shown[-1][:2] == (MESH, "stopped")
+        assert words in site.shown[-1][2]
+        assert words in caplog.text
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH), ("start", MESH)]
 
 
 @pytest.mark.slow
@@ -1151,154 +1016,135 @@ def test_what_is_no_fault_of_a_mesh_blocks_nothing(
     ("status", "words"),
     [(ExitStatus.CONFIG, "could not use its settings"), (ExitStatus.NO_SETTINGS, "has reset OpenFile=")],
 )
-def test_what_lacks_its_settings_is_not_started_every_round(
-    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, words: str
+async def test_what_lacks_its_settings_is_not_started_every_round(
+    bus_address: str, tmp_path: Path, status: ExitStatus, words: str
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        for _ in range(3):
+            site.systemd.change(MESH, **ended(status))
+            await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+            await site.idle()
+            begun = len(site.systemd.verbs)
             for _ in range(3):
-                site.systemd.change(MESH, **ended(status))
-                await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+                site.discover(MESH)
                 await site.idle()
-                begun = len(site.systemd.verbs)
-                for _ in range(3):
-                    site.discover(MESH)
-                    await site.idle()
-                assert site.systemd.verbs[begun:] == []
-                assert words in site.shown[-1][2]
-                assert site.blocks.in_force() == {}
-                # An operator need not wait.
-                await site.fleet.start_mesh(MESH, "uid 0")
-                await until(lambda: site.systemd.verbs[-1] == ("start", MESH))
-                await site.idle()
-
-    run(body())
+            assert site.systemd.verbs[begun:] == []
+            assert words in site.shown[-1][2]
+            assert site.blocks.in_force() == {}
+            # An operator need not wait.
+            await site.fleet.start_mesh(MESH, "uid 0")
+            await until(lambda: site.systemd.verbs[-1] == ("start", MESH))
+            await site.idle()
 
 
 @pytest.mark.parametrize("noted", [False, True])
 @pytest.mark.parametrize("status", [ExitStatus.CONFIG, ExitStatus.NO_SETTINGS])
-def test_what_lacked_its_settings_is_started_when_the_service_has_begun_anew(
-    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, noted: bool
+async def test_what_lacked_its_settings_is_started_when_the_service_has_begun_anew(
+    bus_address: str, tmp_path: Path, status: ExitStatus, noted: bool
 ) -> None:
     """It was told to restart the service for that; the process had ended a moment before."""
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            if noted:
-                note = site.path.with_name("ended") / f"{MESH}.{int(status)}"
-                note.parent.mkdir()
-                note.touch()
-            else:
-                site.systemd.load(MESH, **ended(status))
-            await site.fleet.start()
-            await site.idle()
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs[-1] == ("start", MESH)
-            # From then on it is as ever.
-            site.systemd.change(MESH, **ended(status))
-            await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
-            await site.idle()
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs[-1] == ("reset-failed", MESH)
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        if noted:
+            note = site.path.with_name("ended") / f"{MESH}.{int(status)}"
+            note.parent.mkdir()
+            note.touch()
+        else:
+            site.systemd.load(MESH, **ended(status))
+        await site.fleet.start()
+        await site.idle()
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs[-1] == ("start", MESH)
+        # From then on it is as ever.
+        site.systemd.change(MESH, **ended(status))
+        await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+        await site.idle()
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs[-1] == ("reset-failed", MESH)
 
 
-def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            site.fleet._lessons._answers = lambda: answer  # type: ignore[assignment]
-            site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
-            await site.state(MESH, "failed")
-            site.discover(MESH)
-            await settle(site.systemd.bus, site.bus)
-            assert site.blocks.in_force() == {}
-            assert site.systemd.verbs == [("start", MESH)]
-            answer.set_result(True)
-            await site.state(MESH, "blocked")
-            await site.idle()
-            assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        site.fleet._lessons._answers = lambda: answer  # type: ignore[assignment]
+        site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+        await site.state(MESH, "failed")
+        site.discover(MESH)
+        await settle(site.systemd.bus, site.bus)
+        assert site.blocks.in_force() == {}
+        assert site.systemd.verbs == [("start", MESH)]
+        answer.set_result(True)
+        await site.state(MESH, "blocked")
+        await site.idle()
+        assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
 
 
-def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH, OTHER)
-            site.systemd.change(MESH, **ended(ExitStatus.GONE))
-            await site.state(MESH, "blocked")
-            await site.idle()
-            block = site.on_disk()[MESH]
-            assert (block.reason, block.since, block.until) == (Reason.GONE, 1_000_000, 1_060_000)
-            assert site.census.meshes
-            assert MESH not in site.census.meshes
-            del site.systemd.verbs[:]
-            # What is done with others says nothing of it.
-            await site.fleet.stop_mesh(OTHER, "alice")
-            await site.fleet.start_mesh(OTHER, "alice")
-            site.discover(OTHER)
-            await site.idle()
-            assert site.fleet.records[MESH].state == "blocked"
-            assert site.on_disk().keys() == {MESH}
-            site.discover(MESH, OTHER)
-            await site.idle()
-            assert site.on_disk() == {}
-            assert ("start", MESH) in site.systemd.verbs
-            assert site.fleet.records[MESH].state == "disconnected"
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH, OTHER)
+        site.systemd.change(MESH, **ended(ExitStatus.GONE))
+        await site.state(MESH, "blocked")
+        await site.idle()
+        block = site.on_disk()[MESH]
+        assert (block.reason, block.since, block.until) == (Reason.GONE, 1_000_000, 1_060_000)
+        assert site.census.meshes
+        assert MESH not in site.census.meshes
+        del site.systemd.verbs[:]
+        # What is done with others says nothing of it.
+        await site.fleet.stop_mesh(OTHER, "alice")
+        await site.fleet.start_mesh(OTHER, "alice")
+        site.discover(OTHER)
+        await site.idle()
+        assert site.fleet.records[MESH].state == "blocked"
+        assert site.on_disk().keys() == {MESH}
+        site.discover(MESH, OTHER)
+        await site.idle()
+        assert site.on_disk() == {}
+        assert ("start", MESH) in site.systemd.verbs
+        assert site.fleet.records[MESH].state == "disconnected"
 
 
-def test_a_start_that_ends_in_a_failure_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.outcomes[MESH] = ended(ExitStatus.REJECTED)
-            site.discover(MESH)
-            await site.state(MESH, "blocked")
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-            assert site.on_disk()[MESH].reason is Reason.REJECTED
-
-    run(body())
+async def test_a_start_that_ends_in_a_failure_is_learnt_from(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.outcomes[MESH] = ended(ExitStatus.REJECTED)
+        site.discover(MESH)
+        await site.state(MESH, "blocked")
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+        assert site.on_disk()[MESH].reason is Reason.REJECTED
 
 
-def test_an_automatic_restart_is_no_failure(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            crash = ended(9, code=2)
-            site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
-            site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
-            await until(lambda: site.fleet.records[MESH].run.restarts == 1)
-            assert site.fleet.records[MESH].state == "restarting"
-            site.discover(MESH)
-            site.systemd.change(MESH, **{**RUNNING, "MainPID": 101})
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH)]
-            assert site.blocks.in_force() == {}
-
-    run(body())
+async def test_an_automatic_restart_is_no_failure(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        crash = ended(9, code=2)
+        site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
+        site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
+        await until(lambda: site.fleet.records[MESH].run.restarts == 1)
+        assert site.fleet.records[MESH].state == "restarting"
+        site.discover(MESH)
+        site.systemd.change(MESH, **{**RUNNING, "MainPID": 101})
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH)]
+        assert site.blocks.in_force() == {}
 
 
 # What the children say.
 
 
-def test_what_a_child_says_is_shown(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def body() -> None:
+async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert SIGNALS.keys() >= {"Ready", "ConnectionFailed", "Connected", "Error", "Disconnected", "Left", "Kicked"}
+    with caplog.at_level(logging.INFO):
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
             await site.begin(MESH)
             child = await site.child(bus, MESH)
@@ -1329,10 +1175,6 @@ def test_what_a_child_says_is_shown(
             assert (await say("Left", "the mesh is gone")).reason == "the mesh is gone"
             assert site.blocks.in_force() == {}, "its exit status will tell"
 
-    assert SIGNALS.keys() >= {"Ready", "ConnectionFailed", "Connected", "Error", "Disconnected", "Left", "Kicked"}
-    with caplog.at_level(logging.INFO):
-        run(body())
-
 
 @pytest.mark.parametrize(
     ("signal", "before"), [("Disconnected", ()), ("ConnectionFailed", (1,)), ("Error", ()), ("Left", ())]
@@ -1361,443 +1203,373 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
     assert "x" * 300 not in caplog.text
 
 
-def test_the_words_of_a_child_end_with_it_but_for_its_last_error(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("Connected")
-            child.emit("Error", "a small trouble")
-            await until(lambda: site.fleet.records[MESH].worker.last_error)
-            site.systemd.change(MESH, MainPID=101)
-            await until(lambda: site.fleet.records[MESH].run.process == 101)
-            assert site.shown[-1] == (MESH, "disconnected", "a small trouble")
-            assert not site.fleet.records[MESH].worker.ready
-
-    run(body())
+async def test_the_words_of_a_child_end_with_it_but_for_its_last_error(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("Connected")
+        child.emit("Error", "a small trouble")
+        await until(lambda: site.fleet.records[MESH].worker.last_error)
+        site.systemd.change(MESH, MainPID=101)
+        await until(lambda: site.fleet.records[MESH].run.process == 101)
+        assert site.shown[-1] == (MESH, "disconnected", "a small trouble")
+        assert not site.fleet.records[MESH].worker.ready
 
 
-def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.systemd.held = True
-            site.discover(MESH)
-            await site.state(MESH, "starting")
-            child = await site.child(bus, MESH)
-            child.status = {"Connected": ("b", True)}
-            child.emit("Ready")
-            child.emit("Connected")
-            await until(lambda: site.fleet.records[MESH].worker.connected)
-            site.systemd.finish(MESH)
-            await site.state(MESH, "connected")
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH)
+        await site.state(MESH, "starting")
+        child = await site.child(bus, MESH)
+        child.status = {"Connected": ("b", True)}
+        child.emit("Ready")
+        child.emit("Connected")
+        await until(lambda: site.fleet.records[MESH].worker.connected)
+        site.systemd.finish(MESH)
+        await site.state(MESH, "connected")
 
 
-def test_a_stranger_says_nothing(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            site.verified[bus.unique_name] = "session-1.scope"
-            child.emit("Kicked")
-            await settle(bus, site.bus)
-            assert site.blocks.in_force() == {}
-            assert site.fleet.records[MESH].state == "disconnected"
-
-    run(body())
+async def test_a_stranger_says_nothing(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        site.verified[bus.unique_name] = "session-1.scope"
+        child.emit("Kicked")
+        await settle(bus, site.bus)
+        assert site.blocks.in_force() == {}
+        assert site.fleet.records[MESH].state == "disconnected"
 
 
 # What others do with the units.
 
 
-def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.held = True
-            site.systemd.stop(MESH)
-            await site.state(MESH, "stopping")
-            await until(lambda: MESH in site.on_disk())
-            site.systemd.finish(MESH)
-            await site.state(MESH, "held")
-            block = site.on_disk()[MESH]
-            assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
-            site.systemd.held = False
-            for _ in range(3):
-                site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-            site.systemd.start(MESH)
-            await site.state(MESH, "disconnected")
-            await site.idle()
-            assert site.on_disk() == {}
-            assert site.systemd.verbs[2:] == [("start", MESH)], "nobody stops it again"
-            assert [(change.what, change.actor) for change in site.changes] == [
-                (What.BLOCKED, "systemctl"),
-                (What.UNBLOCKED, "systemctl"),
-            ]
-
-    run(body())
+async def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.held = True
+        site.systemd.stop(MESH)
+        await site.state(MESH, "stopping")
+        await until(lambda: MESH in site.on_disk())
+        site.systemd.finish(MESH)
+        await site.state(MESH, "held")
+        block = site.on_disk()[MESH]
+        assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
+        site.systemd.held = False
+        for _ in range(3):
+            site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+        site.systemd.start(MESH)
+        await site.state(MESH, "disconnected")
+        await site.idle()
+        assert site.on_disk() == {}
+        assert site.systemd.verbs[2:] == [("start", MESH)], "nobody stops it again"
+        assert [(change.what, change.actor) for change in site.changes] == [
+            (What.BLOCKED, "systemctl"),
+            (What.UNBLOCKED, "systemctl"),
+        ]
 
 
-def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_by_hand(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_by_hand(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
-            await site.state(MESH, "stopping")
-            await site.idle()
-            assert site.on_disk() == {}
-            site.systemd.held = True
-            site.systemd.stop(MESH)
-            await until(lambda: MESH in site.on_disk())
-            site.systemd.finish(MESH)
-            await site.state(MESH, "held")
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+        await site.state(MESH, "stopping")
+        await site.idle()
+        assert site.on_disk() == {}
+        site.systemd.held = True
+        site.systemd.stop(MESH)
+        await until(lambda: MESH in site.on_disk())
+        site.systemd.finish(MESH)
+        await site.state(MESH, "held")
 
 
-def test_the_place_of_a_mesh_stopped_by_hand_is_free(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.begin(MESH, OTHER)
-            site.systemd.stop(MESH)
-            await until(lambda: ("start", OTHER) in site.systemd.verbs)
-            await site.idle()
-
-    run(body())
+async def test_the_place_of_a_mesh_stopped_by_hand_is_free(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path, limit=1) as site:
+        await site.begin(MESH, OTHER)
+        site.systemd.stop(MESH)
+        await until(lambda: ("start", OTHER) in site.systemd.verbs)
+        await site.idle()
 
 
-def test_a_restart_by_hand_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.held = True
-            site.systemd.restart(MESH)
-            await site.state(MESH, "stopping")
-            await site.idle()
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await until(lambda: site.fleet.records[MESH].run.process == 101)
-            await site.idle()
-            assert site.blocks.in_force() == {}
-
-    run(body())
+async def test_a_restart_by_hand_is_no_hold(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.held = True
+        site.systemd.restart(MESH)
+        await site.state(MESH, "stopping")
+        await site.idle()
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await until(lambda: site.fleet.records[MESH].run.process == 101)
+        await site.idle()
+        assert site.blocks.in_force() == {}
 
 
-def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            refused = {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit", "MainPID": 0}
-            site.systemd.outcomes[MESH] = refused
-            site.systemd.held = True
-            site.systemd.restart(MESH)
-            # In one go: the restart is over before the parent has asked what kind of job it was.
-            site.systemd.finish(MESH, "failed")
-            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.blocks.in_force() == {}
-            assert "by hand too often" in site.fleet.records[MESH].worker.last_error
-
-    run(body())
+async def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        refused = {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit", "MainPID": 0}
+        site.systemd.outcomes[MESH] = refused
+        site.systemd.held = True
+        site.systemd.restart(MESH)
+        # In one go: the restart is over before the parent has asked what kind of job it was.
+        site.systemd.finish(MESH, "failed")
+        await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.blocks.in_force() == {}
+        assert "by hand too often" in site.fleet.records[MESH].worker.last_error
 
 
 @pytest.mark.parametrize("after", ["active", "deactivating"])
-def test_a_stop_of_everything_holds_nothing(run: Run, bus_address: str, tmp_path: Path, after: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            if after == "active":
-                site.systemd.move_target()
-            else:
-                site.systemd.target.set(ActiveState=after)
-            site.systemd.held = True
-            site.systemd.stop(MESH)
-            await site.state(MESH, "stopping")
-            await site.idle()
-            site.systemd.finish(MESH)
-            await site.state(MESH, "stopped")
-            await site.idle()
-            assert site.blocks.in_force() == {}
-
-    run(body())
+async def test_a_stop_of_everything_holds_nothing(bus_address: str, tmp_path: Path, after: str) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        if after == "active":
+            site.systemd.move_target()
+        else:
+            site.systemd.target.set(ActiveState=after)
+        site.systemd.held = True
+        site.systemd.stop(MESH)
+        await site.state(MESH, "stopping")
+        await site.idle()
+        site.systemd.finish(MESH)
+        await site.state(MESH, "stopped")
+        await site.idle()
+        assert site.blocks.in_force() == {}
 
 
-def test_a_stop_that_was_too_quick_to_be_looked_at_is_one(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.stop(MESH)
-            await until(lambda: MESH in site.on_disk())
-            assert site.on_disk()[MESH].reason is Reason.HELD
-            await site.idle()
-
-    run(body())
+async def test_a_stop_that_was_too_quick_to_be_looked_at_is_one(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.stop(MESH)
+        await until(lambda: MESH in site.on_disk())
+        assert site.on_disk()[MESH].reason is Reason.HELD
+        await site.idle()
 
 
-def test_a_process_that_ends_by_itself_rests_until_the_next_round(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
-            site.systemd.change(MESH, **DEAD, ExecMainCode=1)
-            await site.state(MESH, "stopped")
-            site.fleet.apply_plan()
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH)]
-            assert site.blocks.in_force() == {}
-            assert "later round" in site.fleet.records[MESH].reason
-            assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs[1:] == [("start", MESH)]
-
-    run(body())
+async def test_a_process_that_ends_by_itself_rests_until_the_next_round(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+        site.systemd.change(MESH, **DEAD, ExecMainCode=1)
+        await site.state(MESH, "stopped")
+        site.fleet.apply_plan()
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH)]
+        assert site.blocks.in_force() == {}
+        assert "later round" in site.fleet.records[MESH].reason
+        assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs[1:] == [("start", MESH)]
 
 
-def test_a_blocked_mesh_that_somebody_starts_is_stopped_again(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            await site.blocks.add(MESH, Reason.KICKED)
-            site.systemd.start(MESH)
-            await until(lambda: ("stop", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-
-    run(body())
+async def test_a_blocked_mesh_that_somebody_starts_is_stopped_again(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        await site.blocks.add(MESH, Reason.KICKED)
+        site.systemd.start(MESH)
+        await until(lambda: ("stop", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.on_disk()[MESH].reason is Reason.KICKED
 
 
 @pytest.mark.parametrize(("verb", "verbs"), [("stop", [("stop", names.TARGET_UNIT)]), ("restart", []), ("", [])])
-def test_a_stop_for_good_stops_everything(
-    run: Run, bus_address: str, tmp_path: Path, verb: str, verbs: list[tuple[str, str]]
+async def test_a_stop_for_good_stops_everything(
+    bus_address: str, tmp_path: Path, verb: str, verbs: list[tuple[str, str]]
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.systemd.held = True
-            site.discover(MESH)
-            await site.state(MESH, "starting")
-            if verb:
-                site.systemd.order_parent(verb)
-            await site.fleet.close()
-            assert site.systemd.verbs[1:] == verbs
-            site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH)
+        await site.state(MESH, "starting")
+        if verb:
+            site.systemd.order_parent(verb)
+        await site.fleet.close()
+        assert site.systemd.verbs[1:] == verbs
+        site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
 
 
-def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
+    bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
 
-            async def silent() -> bool:
-                raise RaveError(Code.TIMEOUT, "no answer")
+        async def silent() -> bool:
+            raise RaveError(Code.TIMEOUT, "no answer")
 
-            site.runner._monitor.draining = silent  # type: ignore[method-assign]
-            site.runner._monitor.stopping_for_good = silent  # type: ignore[method-assign]
-            site.systemd.held = True
-            site.systemd.stop(MESH)
-            await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
-            assert site.blocks.in_force() == {}
-
-    run(body())
+        site.runner._monitor.draining = silent  # type: ignore[method-assign]
+        site.runner._monitor.stopping_for_good = silent  # type: ignore[method-assign]
+        site.systemd.held = True
+        site.systemd.stop(MESH)
+        await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
+        assert site.blocks.in_force() == {}
     assert "Meshes may be left running: no answer" in caplog.text
 
 
 # Blocklist that end, and limits that are reached.
 
 
-def test_a_block_that_is_over_ends_without_waiting_for_a_round(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
-            await site.state(MESH, "blocked")
-            await site.idle()
-            site.wait(61)
-            await site.idle()
-            assert site.systemd.verbs[-1] == ("start", MESH)
-            assert site.saved().memory(MESH).blocks == 1, "it is counted"
-
-    run(body())
+async def test_a_block_that_is_over_ends_without_waiting_for_a_round(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+        await site.state(MESH, "blocked")
+        await site.idle()
+        site.wait(61)
+        await site.idle()
+        assert site.systemd.verbs[-1] == ("start", MESH)
+        assert site.saved().memory(MESH).blocks == 1, "it is counted"
 
 
-def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.begin(MESH, OTHER)
-            assert site.fleet.records[OTHER].reason == "max_processes (1) is reached"
-            site.systemd.held = True
-            await site.fleet.stop_mesh(MESH, "alice")
-            await site.state(MESH, "stopping")
-            await settle(site.systemd.bus, site.bus)
-            assert ("start", OTHER) not in site.systemd.verbs
-            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await site.idle()
-            assert site.systemd.verbs[2:] == [("start", OTHER)]
-
-    run(body())
+async def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path, limit=1) as site:
+        await site.begin(MESH, OTHER)
+        assert site.fleet.records[OTHER].reason == "max_processes (1) is reached"
+        site.systemd.held = True
+        await site.fleet.stop_mesh(MESH, "alice")
+        await site.state(MESH, "stopping")
+        await settle(site.systemd.bus, site.bus)
+        assert ("start", OTHER) not in site.systemd.verbs
+        assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await site.idle()
+        assert site.systemd.verbs[2:] == [("start", OTHER)]
 
 
 # Attempts, and connections that hold.
 
 
 @pytest.mark.slow
-def test_attempts_are_counted_over_processes_until_a_connection_holds(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_attempts_are_counted_over_processes_until_a_connection_holds(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("ConnectionFailed", 2, "no route")
-            await until(lambda: site.saved().memory(MESH).failures == 2)
-            assert site.saved().memory(MESH).last_error == "no route"
-            child.emit("Connected")
-            await site.state(MESH, "connected")
-            child.emit("Disconnected", "the connection broke")
-            await site.state(MESH, "disconnected")
-            await site.idle()
-            assert site.saved().memory(MESH).failures == 2, "it did not hold"
-            child.emit("Connected")
-            await site.state(MESH, "connected")
-            site.fleet.records[MESH].worker.connected_at -= 60
-            child.emit("Disconnected", "the connection broke")
-            await until(lambda: site.saved().memory(MESH).failures == 0)
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("ConnectionFailed", 2, "no route")
+        await until(lambda: site.saved().memory(MESH).failures == 2)
+        assert site.saved().memory(MESH).last_error == "no route"
+        child.emit("Connected")
+        await site.state(MESH, "connected")
+        child.emit("Disconnected", "the connection broke")
+        await site.state(MESH, "disconnected")
+        await site.idle()
+        assert site.saved().memory(MESH).failures == 2, "it did not hold"
+        child.emit("Connected")
+        await site.state(MESH, "connected")
+        site.fleet.records[MESH].worker.connected_at -= 60
+        child.emit("Disconnected", "the connection broke")
+        await until(lambda: site.saved().memory(MESH).failures == 0)
 
 
 @pytest.mark.slow
-def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
+async def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(bus_address: str, tmp_path: Path) -> None:
     third = new_mesh()
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as buses:
-            await site.begin(MESH, OTHER, third)
-            for bus, mesh in zip(buses, (OTHER, third), strict=True):
-                (await site.child(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
-            await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
-            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
-            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.on_disk() == {}
-            (sentence,) = site.starts.outages.sentences()
-            assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
-            site.discover(MESH, OTHER, third)
-            await site.idle()
-            decision = site.fleet.records[MESH].decision
-            assert decision
-            assert decision.action is Action.SKIP
-            assert "it is tried again at " in decision.reason
-            site.children[third].emit("Connected")
-            await site.state(third, "connected")
-            site.starts.outages._connected[third] -= 10
-            assert site.starts.outages.sentences() == []
-            site.discover(MESH, OTHER, third)
-            await site.state(MESH, "disconnected")
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as buses:
+        await site.begin(MESH, OTHER, third)
+        for bus, mesh in zip(buses, (OTHER, third), strict=True):
+            (await site.child(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
+        await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
+        site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+        await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.on_disk() == {}
+        (sentence,) = site.starts.outages.sentences()
+        assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
+        site.discover(MESH, OTHER, third)
+        await site.idle()
+        decision = site.fleet.records[MESH].decision
+        assert decision
+        assert decision.action is Action.SKIP
+        assert "it is tried again at " in decision.reason
+        site.children[third].emit("Connected")
+        await site.state(third, "connected")
+        site.starts.outages._connected[third] -= 10
+        assert site.starts.outages.sentences() == []
+        site.discover(MESH, OTHER, third)
+        await site.state(MESH, "disconnected")
 
 
-def test_processes_that_are_all_started_again_are_one_fault(run: Run, bus_address: str, tmp_path: Path) -> None:
+async def test_processes_that_are_all_started_again_are_one_fault(bus_address: str, tmp_path: Path) -> None:
     meshes = (MESH, OTHER, new_mesh())
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(*meshes)
-            for mesh in meshes[1:]:
-                site.systemd.change(mesh, **{**ended(1), "ActiveState": "activating", "SubState": "auto-restart"})
-                await site.state(mesh, "restarting")
-            site.systemd.change(MESH, **ended(1), NRestarts=6)
-            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.on_disk() == {}
-            assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(*meshes)
+        for mesh in meshes[1:]:
+            site.systemd.change(mesh, **{**ended(1), "ActiveState": "activating", "SubState": "auto-restart"})
+            await site.state(mesh, "restarting")
+        site.systemd.change(MESH, **ended(1), NRestarts=6)
+        await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.on_disk() == {}
+        assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
 
 
-def test_while_rave_asks_for_a_pause_nothing_is_started(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("RateLimited", "stranger.test", 600)
-            child.emit("RateLimited", "api.test", 600)
-            await until(lambda: "api.test asks for a pause" in site.fleet.records[MESH].reason)
-            assert site.saved().memory(MESH).failures == 0, "that is no failure"
-            site.census.observe(listed(MESH, OTHER))
-            site.fleet.reconcile()
-            await site.idle()
-            decision = site.fleet.records[OTHER].decision
-            assert decision
-            assert decision.action is Action.SKIP
-            assert "api.test asks for a pause until" in decision.reason
-            assert site.fleet.pause(OTHER)[0] > 290
-            site.starts.pauses = Pauses()
-            site.fleet.reconcile()
-            await site.state(OTHER, "disconnected")
-
-    run(body())
+async def test_while_rave_asks_for_a_pause_nothing_is_started(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("RateLimited", "stranger.test", 600)
+        child.emit("RateLimited", "api.test", 600)
+        await until(lambda: "api.test asks for a pause" in site.fleet.records[MESH].reason)
+        assert site.saved().memory(MESH).failures == 0, "that is no failure"
+        site.census.observe(listed(MESH, OTHER))
+        site.fleet.reconcile()
+        await site.idle()
+        decision = site.fleet.records[OTHER].decision
+        assert decision
+        assert decision.action is Action.SKIP
+        assert "api.test asks for a pause until" in decision.reason
+        assert site.fleet.pause(OTHER)[0] > 290
+        site.starts.pauses = Pauses()
+        site.fleet.reconcile()
+        await site.state(OTHER, "disconnected")
 
 
 @pytest.mark.slow
-def test_what_a_child_tells_when_asked_counts_as_what_it_says(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            site.systemd.load(MESH, **RUNNING)
-            child = await site.child(bus, MESH)
-            child.status = {
-                "Connected": ("b", False),
-                "Attempts": ("u", 2),
-                "LastError": ("s", "no route"),
-                "Version": ("s", "1.2.3"),
-                "SettingsDigest": ("s", "0123"),
-            }
-            await site.fleet.start()
-            await until(lambda: site.saved().memory(MESH).failures == 2)
-            assert site.fleet.records[MESH].worker.edition == Edition("1.2.3", "0123")
-            child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
-            await site.fleet.health.ask(MESH)
-            await until(lambda: site.saved().memory(MESH).failures == 0)
-            assert site.fleet.records[MESH].state == "connected"
-
-    run(body())
+async def test_what_a_child_tells_when_asked_counts_as_what_it_says(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        site.systemd.load(MESH, **RUNNING)
+        child = await site.child(bus, MESH)
+        child.status = {
+            "Connected": ("b", False),
+            "Attempts": ("u", 2),
+            "LastError": ("s", "no route"),
+            "Version": ("s", "1.2.3"),
+            "SettingsDigest": ("s", "0123"),
+        }
+        await site.fleet.start()
+        await until(lambda: site.saved().memory(MESH).failures == 2)
+        assert site.fleet.records[MESH].worker.edition == Edition("1.2.3", "0123")
+        child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
+        await site.fleet.health.ask(MESH)
+        await until(lambda: site.saved().memory(MESH).failures == 0)
+        assert site.fleet.records[MESH].state == "connected"
 
 
 @pytest.mark.slow
-def test_an_outage_uses_up_no_attempts(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("ConnectionFailed", 3, "no route")
-            await until(lambda: site.saved().memory(MESH).failures == 3)
-            site.rave_answers = False
-            site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
-            await site.state(MESH, "stopped")
-            await until(lambda: site.saved().memory(MESH).failures == 0)
-            await site.idle()
-
-    run(body())
+async def test_an_outage_uses_up_no_attempts(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("ConnectionFailed", 3, "no route")
+        await until(lambda: site.saved().memory(MESH).failures == 3)
+        site.rave_answers = False
+        site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+        await site.state(MESH, "stopped")
+        await until(lambda: site.saved().memory(MESH).failures == 0)
+        await site.idle()
 
 
 # Health.
@@ -1854,82 +1626,70 @@ def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(
     assert events.count(MESH) == 2
 
 
-def test_a_bot_that_survives_its_kill_is_killed_again(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_bot_that_survives_its_kill_is_killed_again(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may keep systemd so busy that the kill takes too long."""
     monkeypatch.setattr(systemd_runner_module, "_KILL_AGAIN_S", -1.0)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            for _ in range(2):
-                site.runner._too_large(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("kill", MESH), ("kill", MESH)]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        for _ in range(2):
+            site.runner._too_large(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("kill", MESH), ("kill", MESH)]
 
 
-def test_a_bot_that_sends_too_large_a_message_is_killed_once(
-    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_bot_that_sends_too_large_a_message_is_killed_once(
+    bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            for _ in range(2):
-                site.runner._too_large(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("kill", MESH)]
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        for _ in range(2):
+            site.runner._too_large(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("kill", MESH)]
     (event,) = [record for record in caplog.records if getattr(record, "rave_event", "") is LogEvent.TAKEN_OVER]
     assert "has sent a message of more than 64 kB" in event.getMessage()
 
 
-def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            await site.runner._end_stop(MESH)
-            site.systemd.held = True
-            site.systemd.stop(MESH)
-            await site.runner._end_stop(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("kill", MESH)]
-            # Its end is on its way to us.
-            site.systemd.finish(MESH)
-            await site.runner._end_stop(MESH)
-            assert site.systemd.verbs.count(("kill", MESH)) == 1
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        await site.runner._end_stop(MESH)
+        site.systemd.held = True
+        site.systemd.stop(MESH)
+        await site.runner._end_stop(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("kill", MESH)]
+        # Its end is on its way to us.
+        site.systemd.finish(MESH)
+        await site.runner._end_stop(MESH)
+        assert site.systemd.verbs.count(("kill", MESH)) == 1
 
 
-def test_a_restart_is_for_what_runs(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            with pytest.raises(RaveError) as e:
-                await site.fleet.restart_mesh(MESH)
-            assert e.value.code is Code.NOT_RUNNING
-            site.discover(MESH)
-            await site.idle()
-            site.systemd.held = True
-            restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
-            await site.state(MESH, "stopping")
-            site.systemd.change(MESH, ActiveState="activating", SubState="start")
-            await site.state(MESH, "starting")
-            with pytest.raises(RaveError) as e:
-                await site.fleet.restart_mesh(MESH)
-            assert e.value.code is Code.BUSY
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await restarting
-            assert site.fleet.records[MESH].run.process == 101
-
-    run(body())
+async def test_a_restart_is_for_what_runs(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        with pytest.raises(RaveError) as e:
+            await site.fleet.restart_mesh(MESH)
+        assert e.value.code is Code.NOT_RUNNING
+        site.discover(MESH)
+        await site.idle()
+        site.systemd.held = True
+        restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+        await site.state(MESH, "stopping")
+        site.systemd.change(MESH, ActiveState="activating", SubState="start")
+        await site.state(MESH, "starting")
+        with pytest.raises(RaveError) as e:
+            await site.fleet.restart_mesh(MESH)
+        assert e.value.code is Code.BUSY
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await restarting
+        assert site.fleet.records[MESH].run.process == 101
 
 
 # What may change between a decision and its turn.
@@ -1951,116 +1711,96 @@ async def kick(site: Site, bus: Bus, mesh: str) -> None:
     await until(lambda: mesh in site.on_disk())
 
 
-def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            async with no_turn(site):
-                site.discover(MESH, OTHER)
-                await site.fleet.stop_mesh(MESH, "alice")
-                await until(lambda: MESH in site.on_disk())
-            await site.idle()
-            assert site.systemd.verbs == [("start", OTHER)]
-            assert site.fleet.records[MESH].state == "held"
-
-    run(body())
-
-
-def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_from(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            async with no_turn(site):
-                site.discover(MESH)
-                site.systemd.start(MESH)
-                await site.state(MESH, "disconnected")
-                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-                await site.state(MESH, "failed")
-            await until(lambda: site.left)
-            await site.idle()
-            # Only the one by hand.
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-
-    run(body())
-
-
-def test_what_waits_for_its_turn_counts_for_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.fleet.start()
-            site.systemd.held = True
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        async with no_turn(site):
             site.discover(MESH, OTHER)
-            await site.state(MESH, "starting")
-            await site.blocks.add(MESH, Reason.OPERATOR, actor="alice")
-            await settle(site.systemd.bus, site.bus)
-            assert ("start", OTHER) not in site.systemd.verbs
-            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
-            site.systemd.held = False
-            site.systemd.finish(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("start", OTHER)]
-
-    run(body())
+            await site.fleet.stop_mesh(MESH, "alice")
+            await until(lambda: MESH in site.on_disk())
+        await site.idle()
+        assert site.systemd.verbs == [("start", OTHER)]
+        assert site.fleet.records[MESH].state == "held"
 
 
-def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
-    run: Run, bus_address: str, tmp_path: Path
+async def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_from(
+    bus_address: str, tmp_path: Path
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            async with no_turn(site):
-                restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
-                await kick(site, bus, MESH)
-            with pytest.raises(RaveError, match="the bot was kicked"):
-                await restarting
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-            with pytest.raises(RaveError) as e:
-                await site.fleet.restart_mesh(MESH)
-            assert e.value.code is Code.BLOCKED
-
-    run(body())
-
-
-def test_what_fails_between_a_decision_and_its_step_is_learnt_from(
-    run: Run, bus_address: str, tmp_path: Path
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            await site.blocks.add(MESH, Reason.KICKED)
-            site.fleet.apply_plan()
-            # In the same turn of the event loop, so that the step has not begun.
-            site.runner._monitor._merge(MESH, ended(ExitStatus.KICKED))
+    async with site_on(bus_address, tmp_path) as site:
+        await site.fleet.start()
+        async with no_turn(site):
+            site.discover(MESH)
+            site.systemd.start(MESH)
+            await site.state(MESH, "disconnected")
             site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-            await site.idle()
-            assert ("reset-failed", MESH) in site.systemd.verbs
-            assert site.left == [MESH]
+            await site.state(MESH, "failed")
+        await until(lambda: site.left)
+        await site.idle()
+        # Only the one by hand.
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+        assert site.on_disk()[MESH].reason is Reason.KICKED
 
-    run(body())
+
+async def test_what_waits_for_its_turn_counts_for_the_limit(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path, limit=1) as site:
+        await site.fleet.start()
+        site.systemd.held = True
+        site.discover(MESH, OTHER)
+        await site.state(MESH, "starting")
+        await site.blocks.add(MESH, Reason.OPERATOR, actor="alice")
+        await settle(site.systemd.bus, site.bus)
+        assert ("start", OTHER) not in site.systemd.verbs
+        assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+        site.systemd.held = False
+        site.systemd.finish(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("start", OTHER)]
 
 
-def test_what_ends_before_its_restart_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            async with no_turn(site):
-                # Nothing was heard of it for a minute, so not of the kick either.
-                site.fleet._unhealthy(MESH)
-                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
-                await site.state(MESH, "failed")
-            await until(lambda: site.left)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-            assert site.on_disk()[MESH].reason is Reason.KICKED
+async def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
+    bus_address: str, tmp_path: Path
+) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        async with no_turn(site):
+            restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+            await kick(site, bus, MESH)
+        with pytest.raises(RaveError, match="the bot was kicked"):
+            await restarting
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+        with pytest.raises(RaveError) as e:
+            await site.fleet.restart_mesh(MESH)
+        assert e.value.code is Code.BLOCKED
 
-    run(body())
+
+async def test_what_fails_between_a_decision_and_its_step_is_learnt_from(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        await site.blocks.add(MESH, Reason.KICKED)
+        site.fleet.apply_plan()
+        # In the same turn of the event loop, so that the step has not begun.
+        site.runner._monitor._merge(MESH, ended(ExitStatus.KICKED))
+        site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+        await site.idle()
+        assert ("reset-failed", MESH) in site.systemd.verbs
+        assert site.left == [MESH]
+
+
+async def test_what_ends_before_its_restart_is_learnt_from(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        async with no_turn(site):
+            # Nothing was heard of it for a minute, so not of the kick either.
+            site.fleet._unhealthy(MESH)
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.state(MESH, "failed")
+        await until(lambda: site.left)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+        assert site.on_disk()[MESH].reason is Reason.KICKED
 
 
 @pytest.mark.parametrize(
@@ -2070,84 +1810,72 @@ def test_what_ends_before_its_restart_is_learnt_from(run: Run, bus_address: str,
         {**RUNNING, "MainPID": 101, "NRestarts": 1},
     ],
 )
-def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
-    run: Run, bus_address: str, tmp_path: Path, again: dict[str, Any]
+async def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
+    bus_address: str, tmp_path: Path, again: dict[str, Any]
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            await kick(site, bus, MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH)], "it ends by itself"
-            site.systemd.change(MESH, **again)
-            await until(lambda: ("stop", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.fleet.records[MESH].state == "blocked"
-            assert site.on_disk()[MESH].reason is Reason.KICKED
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        await kick(site, bus, MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH)], "it ends by itself"
+        site.systemd.change(MESH, **again)
+        await until(lambda: ("stop", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.fleet.records[MESH].state == "blocked"
+        assert site.on_disk()[MESH].reason is Reason.KICKED
 
 
-def test_a_stop_that_fails_is_tried_again_but_not_at_once(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_stop_that_fails_is_tried_again_but_not_at_once(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fleet_module, "_STOP_AGAIN_S", 0.1)
 
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no") for _ in range(1000)]
-            begun = time.monotonic()
-            await site.fleet.stop_mesh(MESH, "alice")
-            await until(lambda: caplog.text.count("polkit says no") == 3)
-            assert time.monotonic() - begun >= 0.2
-            site.units.errors.clear()
-            await until(lambda: ("stop", MESH) in site.systemd.verbs)
-            await site.idle()
-            assert site.fleet.records[MESH].state == "held"
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no") for _ in range(1000)]
+        begun = time.monotonic()
+        await site.fleet.stop_mesh(MESH, "alice")
+        await until(lambda: caplog.text.count("polkit says no") == 3)
+        assert time.monotonic() - begun >= 0.2
+        site.units.errors.clear()
+        await until(lambda: ("stop", MESH) in site.systemd.verbs)
+        await site.idle()
+        assert site.fleet.records[MESH].state == "held"
 
 
 # A stop by hand that is not seen as one process that ends.
 
 
-def test_a_stop_by_hand_during_the_wait_for_a_restart_is_a_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            waiting = {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0}
-            site.systemd.change(MESH, **waiting)
-            await site.state(MESH, "restarting")
-            # systemd has nothing to stop, so that the unit is dead at once.
-            site.systemd.change(MESH, **DEAD)
-            await until(lambda: MESH in site.on_disk())
-            assert site.on_disk()[MESH].reason is Reason.HELD
-            site.discover(MESH)
-            await site.idle()
-            assert site.systemd.verbs == [("start", MESH)]
-
-    run(body())
+async def test_a_stop_by_hand_during_the_wait_for_a_restart_is_a_hold(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        waiting = {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0}
+        site.systemd.change(MESH, **waiting)
+        await site.state(MESH, "restarting")
+        # systemd has nothing to stop, so that the unit is dead at once.
+        site.systemd.change(MESH, **DEAD)
+        await until(lambda: MESH in site.on_disk())
+        assert site.on_disk()[MESH].reason is Reason.HELD
+        site.discover(MESH)
+        await site.idle()
+        assert site.systemd.verbs == [("start", MESH)]
 
 
-def test_the_end_of_the_wait_for_a_restart_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.begin(MESH)
-            site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", MainPID=0)
-            await site.state(MESH, "restarting")
-            site.systemd.held = True
-            # The job that restarts it stops it first.
-            site.systemd.restart(MESH)
-            site.systemd.change(MESH, **DEAD)
-            await site.state(MESH, "stopped")
-            await site.idle()
-            site.systemd.finish(MESH)
-            await site.state(MESH, "disconnected")
-            await site.idle()
-            assert site.blocks.in_force() == {}
-
-    run(body())
+async def test_the_end_of_the_wait_for_a_restart_is_no_hold(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", MainPID=0)
+        await site.state(MESH, "restarting")
+        site.systemd.held = True
+        # The job that restarts it stops it first.
+        site.systemd.restart(MESH)
+        site.systemd.change(MESH, **DEAD)
+        await site.state(MESH, "stopped")
+        await site.idle()
+        site.systemd.finish(MESH)
+        await site.state(MESH, "disconnected")
+        await site.idle()
+        assert site.blocks.in_force() == {}
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
@@ -2177,21 +1905,18 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
 
 
 @pytest.mark.parametrize("later", [True, False])
-def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
-    run: Run, bus_address: str, tmp_path: Path, later: bool
+async def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
+    bus_address: str, tmp_path: Path, later: bool
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site:
-            await site.blocks.add(MESH, Reason.HELD, actor="alice")
-            site.systemd.load(MESH, **RUNNING)
-            held = site.blocks.to_wall_us(site.blocks.in_force()[MESH].since)
-            site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
-            await site.fleet.start()
-            await site.idle()
-            assert site.systemd.verbs == ([] if later else [("stop", MESH)])
-            assert (MESH in site.on_disk()) is not later
-
-    run(body())
+    async with site_on(bus_address, tmp_path) as site:
+        await site.blocks.add(MESH, Reason.HELD, actor="alice")
+        site.systemd.load(MESH, **RUNNING)
+        held = site.blocks.to_wall_us(site.blocks.in_force()[MESH].since)
+        site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
+        await site.fleet.start()
+        await site.idle()
+        assert site.systemd.verbs == ([] if later else [("stop", MESH)])
+        assert (MESH in site.on_disk()) is not later
 
 
 def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
@@ -2215,17 +1940,14 @@ def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
 
 
 @pytest.mark.slow
-def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: str, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit("ConnectionFailed", 2**32 - 1, "no route")
-            await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
-            site.runner._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
-            await until(lambda: site.saved().memory(MESH).failures == 0)
-
-    run(body())
+async def test_a_child_cannot_count_beyond_what_can_be_counted(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        await site.begin(MESH)
+        child = await site.child(bus, MESH)
+        child.emit("ConnectionFailed", 2**32 - 1, "no route")
+        await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
+        site.runner._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
+        await until(lambda: site.saved().memory(MESH).failures == 0)
 
 
 def test_of_meshes_that_are_blocked_only_the_latest_have_a_record(

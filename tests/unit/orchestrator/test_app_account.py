@@ -142,14 +142,14 @@ async def log_in(site: Site, client: Bus, email: str = "") -> tuple[str, str]:
 # Logging in.
 
 
-def test_from_nothing_to_meshes_by_a_login(
-    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_from_nothing_to_meshes_by_a_login(
+    site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
     site.credentials.unlink()
 
-    async def body() -> None:
+    with caplog.at_level(logging.DEBUG):
         async with site.running(bus_address) as (systemd, client, _):
             assert site.manager.status.startswith(f"No mesh is started: {LOGIN_NEEDED}")
             assert await get(client, "LoginNeeded") is True
@@ -174,173 +174,149 @@ def test_from_nothing_to_meshes_by_a_login(
         assert "bot@example.test" not in "".join(site.manager.said) + caplog.text
         assert kept.auth_token not in caplog.text
 
-    with caplog.at_level(logging.DEBUG):
-        run(body())
 
-
-def test_a_login_that_is_given_up(run: Run, site: Site, bus_address: str) -> None:
+async def test_a_login_that_is_given_up(site: Site, bus_address: str) -> None:
     site.credentials.unlink()
 
-    async def body() -> None:
-        async with site.running(bus_address) as (_, client, _):
-            finished: list[list[str]] = []
-            rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginFinished'"
-            await client.match(rule, lambda signal: finished.append([*signal.body]))
+    async with site.running(bus_address) as (_, client, _):
+        finished: list[list[str]] = []
+        rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginFinished'"
+        await client.match(rule, lambda signal: finished.append([*signal.body]))
+        await call(client, "Login", "s", "bot@example.test")
+        await until(lambda: site.manager.said)
+        assert await get(client, "LoginStep") == "waiting"
+        with pytest.raises(RaveError) as e:
             await call(client, "Login", "s", "bot@example.test")
-            await until(lambda: site.manager.said)
-            assert await get(client, "LoginStep") == "waiting"
-            with pytest.raises(RaveError) as e:
-                await call(client, "Login", "s", "bot@example.test")
-            assert e.value.code is Code.BUSY
-            await call(client, "CancelLogin")
-            await until(lambda: finished)
-            assert finished[0][0] == "Cancelled"
-            assert await get(client, "LoginStep") == ""
-            assert await get(client, "LoginNeeded") is True
-
-    run(body())
+        assert e.value.code is Code.BUSY
+        await call(client, "CancelLogin")
+        await until(lambda: finished)
+        assert finished[0][0] == "Cancelled"
+        assert await get(client, "LoginStep") == ""
+        assert await get(client, "LoginNeeded") is True
 
 
-def test_a_session_that_is_over_at_the_start(run: Run, site: Site, bus_address: str) -> None:
+async def test_a_session_that_is_over_at_the_start(site: Site, bus_address: str) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
     site.served.control.expire()
     before = site.credentials.read_text()
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears(f"{REFUSED}; 0 meshes")
-            assert await get(client, "LoginNeeded") is True
-            assert site.served.control.state()["listings"]["begun"] == 0, "it is asked whose it is first"
-            assert json.loads(site.credentials.read_text()) == json.loads(before)
-            assert systemd.verbs == []
-            assert await log_in(site, client) == ("", "")
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert await get(client, "LoginNeeded") is False
-            old, new = json.loads(before), json.loads(site.credentials.read_text())
-            assert {key for key in old if old[key] != new[key]} == {"authToken", "parseToken"}
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears(f"{REFUSED}; 0 meshes")
+        assert await get(client, "LoginNeeded") is True
+        assert site.served.control.state()["listings"]["begun"] == 0, "it is asked whose it is first"
+        assert json.loads(site.credentials.read_text()) == json.loads(before)
+        assert systemd.verbs == []
+        assert await log_in(site, client) == ("", "")
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        assert await get(client, "LoginNeeded") is False
+        old, new = json.loads(before), json.loads(site.credentials.read_text())
+        assert {key for key in old if old[key] != new[key]} == {"authToken", "parseToken"}
 
 
-def test_a_session_that_ends_in_mid_run_and_the_meshes_that_come_back_after_a_login(
-    run: Run, site: Site, bus_address: str
+async def test_a_session_that_ends_in_mid_run_and_the_meshes_that_come_back_after_a_login(
+    site: Site, bus_address: str
 ) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 mesh, 1 disconnected")
-            await in_thread(site.served.control.expire)
-            systemd.change(mesh, **ended(ExitStatus.LOGIN_NEEDED))
-            await until(lambda: ("reset-failed", mesh) in systemd.verbs)
-            await call(client, "Discover")
-            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped")
-            await call(client, "Discover")
-            assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed"], "nobody is started to no end"
-            for asked in ("self", "discovery"):
-                await in_thread(site.served.control.fail, asked, "400")
-            await call(client, "Discover")
-            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped, discovery fails, stale since ")
-            assert await get(client, "LoginNeeded") is True
-            for asked in ("self", "discovery"):
-                await in_thread(site.served.control.fail, asked, "ok")
-            assert await log_in(site, client) == ("", "")
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed", "start"]
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("1 mesh, 1 disconnected")
+        await in_thread(site.served.control.expire)
+        systemd.change(mesh, **ended(ExitStatus.LOGIN_NEEDED))
+        await until(lambda: ("reset-failed", mesh) in systemd.verbs)
+        await call(client, "Discover")
+        await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped")
+        await call(client, "Discover")
+        assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed"], "nobody is started to no end"
+        for asked in ("self", "discovery"):
+            await in_thread(site.served.control.fail, asked, "400")
+        await call(client, "Discover")
+        await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped, discovery fails, stale since ")
+        assert await get(client, "LoginNeeded") is True
+        for asked in ("self", "discovery"):
+            await in_thread(site.served.control.fail, asked, "ok")
+        assert await log_in(site, client) == ("", "")
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed", "start"]
 
 
-def test_credentials_that_name_somebody_else_start_nothing(run: Run, site: Site, bus_address: str) -> None:
+async def test_credentials_that_name_somebody_else_start_nothing(site: Site, bus_address: str) -> None:
     site.served.control.invite(site.served.control.create())
     credentials = json.loads(site.credentials.read_text())
     ours = credentials["userId"]
     site.credentials.write_text(json.dumps({**credentials, "userId": ours + 1}))
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            told = f"the credentials are for user {ours + 1}, but Rave takes them for those of user {ours}"
-            await site.manager.hears(told)
-            assert site.manager.status.startswith("0 meshes, discovery fails, stale since ")
-            assert await get(client, "LoginNeeded") is False
-            assert systemd.verbs == []
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        told = f"the credentials are for user {ours + 1}, but Rave takes them for those of user {ours}"
+        await site.manager.hears(told)
+        assert site.manager.status.startswith("0 meshes, discovery fails, stale since ")
+        assert await get(client, "LoginNeeded") is False
+        assert systemd.verbs == []
 
 
-def test_another_account_has_meshes_of_its_own(run: Run, site: Site, bus_address: str) -> None:
+async def test_another_account_has_meshes_of_its_own(site: Site, bus_address: str) -> None:
     meshes = site.served.control.create(3)
     site.served.control.invite(meshes)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("3 meshes, 3 disconnected")
-            assert await log_in(site, client, "other@example.test") == ("", "")
-            await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
-            assert await get(client, "HeldBack") == 0
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("3 meshes, 3 disconnected")
+        assert await log_in(site, client, "other@example.test") == ("", "")
+        await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
+        assert await get(client, "HeldBack") == 0
 
 
-def test_without_an_account_its_meshes_are_stopped_until_it_is_back(run: Run, site: Site, bus_address: str) -> None:
+async def test_without_an_account_its_meshes_are_stopped_until_it_is_back(site: Site, bus_address: str) -> None:
     meshes = site.served.control.create(3)
     site.served.control.invite(meshes)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("3 meshes, 3 disconnected")
-            assert await call(client, "Logout") == [True]
-            await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
-            assert await get(client, "LoginNeeded") is True
-            assert await get(client, "HeldBack") == 0
-            assert await call(client, "Logout") == [False]
-            assert await log_in(site, client, "bot@example.test") == ("", "")
-            await until(lambda: sorted(systemd.verbs[6:]) == sorted(("start", mesh) for mesh in meshes))
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("3 meshes, 3 disconnected")
+        assert await call(client, "Logout") == [True]
+        await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
+        assert await get(client, "LoginNeeded") is True
+        assert await get(client, "HeldBack") == 0
+        assert await call(client, "Logout") == [False]
+        assert await log_in(site, client, "bot@example.test") == ("", "")
+        await until(lambda: sorted(systemd.verbs[6:]) == sorted(("start", mesh) for mesh in meshes))
 
 
 # The store.
 
 
-def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
-    run: Run, site: Site, store: FakeStore, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
+    site: Site, store: FakeStore, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
     store.failure = DOWN
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears(f"STATUS=1 mesh, 1 disconnected; {STORE_AWAY}")
-            assert systemd.verbs == [("start", mesh)]
-            assert await get(client, "Error") == str(DOWN)
-            (status,) = await call(client, "GetStatus")
-            assert (status["StoreError"], status["States"]) == (str(DOWN), {"disconnected": 1})
-            for member, signature, argument in ("AddAdmin", "t", ANN), ("Login", "s", "bot@example.test"):
-                with pytest.raises(RaveError) as e:
-                    await call(client, member, signature, argument)
-                assert e.value.code is Code.STORE
-            store.failure = None
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert await get(client, "Error") == ""
-            # The file fills the store.
-            await until(lambda: store.contents.credentials)
-            assert await call(client, "AddAdmin", "t", ANN) == [True]
-            assert await get(client, "Admins") == 1
-            store.failure = DOWN
-            with pytest.raises(RaveError):
-                await call(client, "AddAdmin", "t", BOB)
-            await until(lambda: f"1 mesh, 1 disconnected; {STORE_AWAY}" in site.manager.status)
-        assert caplog.text.count("The store can't be used") == 2, "each outage is told once"
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears(f"STATUS=1 mesh, 1 disconnected; {STORE_AWAY}")
+        assert systemd.verbs == [("start", mesh)]
+        assert await get(client, "Error") == str(DOWN)
+        (status,) = await call(client, "GetStatus")
+        assert (status["StoreError"], status["States"]) == (str(DOWN), {"disconnected": 1})
+        for member, signature, argument in ("AddAdmin", "t", ANN), ("Login", "s", "bot@example.test"):
+            with pytest.raises(RaveError) as e:
+                await call(client, member, signature, argument)
+            assert e.value.code is Code.STORE
+        store.failure = None
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        assert await get(client, "Error") == ""
+        # The file fills the store.
+        await until(lambda: store.contents.credentials)
+        assert await call(client, "AddAdmin", "t", ANN) == [True]
+        assert await get(client, "Admins") == 1
+        store.failure = DOWN
+        with pytest.raises(RaveError):
+            await call(client, "AddAdmin", "t", BOB)
+        await until(lambda: f"1 mesh, 1 disconnected; {STORE_AWAY}" in site.manager.status)
+    assert caplog.text.count("The store can't be used") == 2, "each outage is told once"
 
 
-def test_with_neither_store_nor_file_it_waits_for_the_store(
-    run: Run, site: Site, store: FakeStore, bus_address: str
+async def test_with_neither_store_nor_file_it_waits_for_the_store(
+    site: Site, store: FakeStore, bus_address: str
 ) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
@@ -349,38 +325,32 @@ def test_with_neither_store_nor_file_it_waits_for_the_store(
     store.failure = DAMAGED
     site.credentials.unlink()
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            assert "No mesh is started: there are no credentials" in site.manager.status
-            assert "the store can't be used, changes are refused: state.db is damaged" in site.manager.status
-            assert await get(client, "LoginNeeded") is False, "they may be in the store"
-            assert systemd.verbs == []
-            store.failure = None
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert read_credentials(site.credentials) == stored
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        assert "No mesh is started: there are no credentials" in site.manager.status
+        assert "the store can't be used, changes are refused: state.db is damaged" in site.manager.status
+        assert await get(client, "LoginNeeded") is False, "they may be in the store"
+        assert systemd.verbs == []
+        store.failure = None
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        assert read_credentials(site.credentials) == stored
 
 
-def test_a_database_that_the_driver_does_not_take_is_a_configuration_error(
-    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
+async def test_a_database_that_the_driver_does_not_take_is_a_configuration_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
 ) -> None:
     def make(*_: Any) -> Store:
         raise RaveError(Code.CONFIG, "database.json: options.nosuch is not an option")
 
     monkeypatch.setattr(core_service, "make_store", make)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (_, _, parent):
-            with pytest.raises(RaveError, match="nosuch") as e:
-                await parent
-            assert e.value.code is Code.CONFIG
-
-    run(body())
+    async with site.running(bus_address) as (_, _, parent):
+        with pytest.raises(RaveError, match="nosuch") as e:
+            await parent
+        assert e.value.code is Code.CONFIG
 
 
-def test_what_the_engine_notices_by_itself_is_told(
-    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
+async def test_what_the_engine_notices_by_itself_is_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
 ) -> None:
     fake = FakeStore()
     changed: list[Callable[[bool], None]] = []
@@ -392,49 +362,43 @@ def test_what_the_engine_notices_by_itself_is_told(
 
     monkeypatch.setattr(core_service, "make_store", make)
 
-    async def body() -> None:
-        async with site.running(bus_address):
-            await in_thread(site.served.control.wait, listings=1)
-            fake.failure = DOWN
-            changed[0](False)
-            await until(lambda: f"0 meshes; {STORE_AWAY}" in site.manager.status)
-            fake.failure = None
-            changed[0](True)
-            await until(lambda: site.manager.status == "0 meshes")
-
-    run(body())
+    async with site.running(bus_address):
+        await in_thread(site.served.control.wait, listings=1)
+        fake.failure = DOWN
+        changed[0](False)
+        await until(lambda: f"0 meshes; {STORE_AWAY}" in site.manager.status)
+        fake.failure = None
+        changed[0](True)
+        await until(lambda: site.manager.status == "0 meshes")
 
 
-def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
-    run: Run, site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
+    site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.0)
     site.served.control.invite(site.served.control.create())
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 mesh, 1 disconnected")
-            stored = store.contents.credentials
-            assert stored
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("1 mesh, 1 disconnected")
+        stored = store.contents.credentials
+        assert stored
 
-            async def put(**changed: Any) -> None:
-                store.contents = Contents(credentials=dataclasses.replace(stored, **changed))
-                await call(client, "Refresh")
+        async def put(**changed: Any) -> None:
+            store.contents = Contents(credentials=dataclasses.replace(stored, **changed))
+            await call(client, "Refresh")
 
-            await put(auth_token="made-up-token")
-            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 disconnected")
-            await put(auth_token="")
-            gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
-            await until(lambda: site.manager.status == gone)
-            for _ in range(5):
-                with pytest.raises(RaveError, match="the credentials have no token"):
-                    await call(client, "Discover")
-            assert site.served.control.state()["listings"]["begun"] == 1
-            await put()
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert len(systemd.verbs) == 1
-
-    run(body())
+        await put(auth_token="made-up-token")
+        await site.manager.hears(f"{REFUSED}; 1 mesh, 1 disconnected")
+        await put(auth_token="")
+        gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
+        await until(lambda: site.manager.status == gone)
+        for _ in range(5):
+            with pytest.raises(RaveError, match="the credentials have no token"):
+                await call(client, "Discover")
+        assert site.served.control.state()["listings"]["begun"] == 1
+        await put()
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        assert len(systemd.verbs) == 1
 
 
 # Children.
@@ -480,63 +444,56 @@ def test_children_follow_every_change_and_the_log_says_how_fast(
     assert "The new permissions reached 1 mesh in " in caplog.text
 
 
-def test_a_refresh_renews_everything_whether_it_differs_or_not(
-    run: Run, site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_refresh_renews_everything_whether_it_differs_or_not(
+    site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.contents = Contents(admins=(admin(ANN),))
 
-    async def body() -> None:
-        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
-            await in_thread(site.served.control.wait, listings=1)
-            child = new_child(bus, monkeypatch)
-            await child.ask("GetAdmins")
-            assert await child.ask("GetEntryPoints") == []
-            await until(lambda: store.contents.credentials)
-            site.credentials.unlink()
-            found = [EntryPoint("greet", "greetings.commands", "1.0")]
-            monkeypatch.setattr(command_packages, "find", lambda: found)
-            store.contents = dataclasses.replace(store.contents, permissions=(permission("ping"),))
-            assert await call(client, "Refresh") == [1, 1]
-            assert sorted(set(child.asked)) == sorted(Announcement)
-            assert child.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
-            assert child.known["GetPermissions"] == {"ping": True}
-            assert site.credentials.exists()
-            child.asked.clear()
-            assert await child.ask("Refresh", "t", ANN) == [1, 1]
-            assert sorted(child.asked) == sorted(Announcement)
-            store.failure = DOWN
-            child.asked.clear()
-            with pytest.raises(RaveError, match="nothing can be read"):
-                await call(client, "Refresh")
-            assert child.asked == ["RefreshCommands"], "commands need no store"
-            store.failure = None
-
-    run(body())
+    async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+        await in_thread(site.served.control.wait, listings=1)
+        child = new_child(bus, monkeypatch)
+        await child.ask("GetAdmins")
+        assert await child.ask("GetEntryPoints") == []
+        await until(lambda: store.contents.credentials)
+        site.credentials.unlink()
+        found = [EntryPoint("greet", "greetings.commands", "1.0")]
+        monkeypatch.setattr(command_packages, "find", lambda: found)
+        store.contents = dataclasses.replace(store.contents, permissions=(permission("ping"),))
+        assert await call(client, "Refresh") == [1, 1]
+        assert sorted(set(child.asked)) == sorted(Announcement)
+        assert child.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
+        assert child.known["GetPermissions"] == {"ping": True}
+        assert site.credentials.exists()
+        child.asked.clear()
+        assert await child.ask("Refresh", "t", ANN) == [1, 1]
+        assert sorted(child.asked) == sorted(Announcement)
+        store.failure = DOWN
+        child.asked.clear()
+        with pytest.raises(RaveError, match="nothing can be read"):
+            await call(client, "Refresh")
+        assert child.asked == ["RefreshCommands"], "commands need no store"
+        store.failure = None
 
 
 @pytest.mark.usefixtures("as_root")
-def test_own_commands_that_fail_are_in_the_status(
-    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_own_commands_that_fail_are_in_the_status(
+    site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
-            # The end of a round drops whatever is neither listed nor has a unit.
-            while not await get(client, "LastDiscoveryTimestamp"):  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(0.01)
-            child = new_child(bus, monkeypatch)
-            child.emit("CommandErrors", ["greet.py, line 3: it fails"])
-            await site.manager.hears("own commands fail: greet.py, line 3: it fails")
-            child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
-            await site.manager.hears("own commands fail: greet.py, line 3: it fails (and 1 more)")
-            assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
-            child.emit("CommandErrors", [])
-            await until(lambda: "own commands" not in site.manager.status)
-
-    run(body())
+    async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+        # The end of a round drops whatever is neither listed nor has a unit.
+        while not await get(client, "LastDiscoveryTimestamp"):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        child = new_child(bus, monkeypatch)
+        child.emit("CommandErrors", ["greet.py, line 3: it fails"])
+        await site.manager.hears("own commands fail: greet.py, line 3: it fails")
+        child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
+        await site.manager.hears("own commands fail: greet.py, line 3: it fails (and 1 more)")
+        assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
+        child.emit("CommandErrors", [])
+        await until(lambda: "own commands" not in site.manager.status)
 
 
-def test_a_child_that_does_not_follow_is_told_in_the_log(
-    run: Run,
+async def test_a_child_that_does_not_follow_is_told_in_the_log(
     site: Site,
     store: FakeStore,
     bus_address: str,
@@ -545,24 +502,21 @@ def test_a_child_that_does_not_follow_is_told_in_the_log(
 ) -> None:
     store.contents = Contents(admins=(admin(ANN),))
 
-    async def body() -> None:
-        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
-            await in_thread(site.served.control.wait, listings=1)
-            child = new_child(bus, monkeypatch)
-            await child.ask("GetAdmins")
-            bus.unexport(names.worker_path(MESH))
-            assert await call(client, "AddAdmin", "t", BOB) == [True]
-            assert "The new admins did not reach 1 mesh yet" in caplog.text
-
-    run(body())
+    async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+        await in_thread(site.served.control.wait, listings=1)
+        child = new_child(bus, monkeypatch)
+        await child.ask("GetAdmins")
+        bus.unexport(names.worker_path(MESH))
+        assert await call(client, "AddAdmin", "t", BOB) == [True]
+        assert "The new admins did not reach 1 mesh yet" in caplog.text
 
 
 # The end.
 
 
 @pytest.mark.parametrize("during", ["a login", "an outage", "a frozen store"])
-def test_it_ends_at_once_whatever_it_is_about(
-    run: Run, site: Site, store: FakeStore, bus_address: str, during: str
+async def test_it_ends_at_once_whatever_it_is_about(
+    site: Site, store: FakeStore, bus_address: str, during: str
 ) -> None:
     if during == "an outage":
         store.failure = DOWN
@@ -571,39 +525,33 @@ def test_it_ends_at_once_whatever_it_is_about(
     if during == "a login":
         site.credentials.unlink()
 
-    async def body() -> None:
-        async with site.running(bus_address) as (_, client, parent):
-            if during == "a login":
-                await call(client, "Login", "s", "bot@example.test")
-                await in_thread(site.served.control.wait, polls=1)
-            else:
-                await in_thread(site.served.control.wait, listings=1)
-            loop = asyncio.get_running_loop()
-            begun = loop.time()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await parent == ExitStatus.STOPPED
-            assert loop.time() - begun < 2
-            assert not store.is_open
-            assert store.calls[-1] == "close"
-            assert "STOPPING=1" in site.manager.said
-
-    run(body())
+    async with site.running(bus_address) as (_, client, parent):
+        if during == "a login":
+            await call(client, "Login", "s", "bot@example.test")
+            await in_thread(site.served.control.wait, polls=1)
+        else:
+            await in_thread(site.served.control.wait, listings=1)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await parent == ExitStatus.STOPPED
+        assert loop.time() - begun < 2
+        assert not store.is_open
+        assert store.calls[-1] == "close"
+        assert "STOPPING=1" in site.manager.said
 
 
-def test_it_ends_at_once_before_it_has_begun(run: Run, site: Site, store: FakeStore, bus_address: str) -> None:
+async def test_it_ends_at_once_before_it_has_begun(site: Site, store: FakeStore, bus_address: str) -> None:
     store.gate.clear()
 
     async def end_early() -> None:
         await until(lambda: store.held)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    async def body() -> None:
-        ending = asyncio.create_task(end_early())
-        async with site.running(bus_address) as (_, _, parent):
-            assert await parent == ExitStatus.STOPPED
-            assert "STOPPING=1" in site.manager.said
-            assert "READY=1" not in site.manager.said
-            assert store.calls[-1] == "close"
-        await ending
-
-    run(body())
+    ending = asyncio.create_task(end_early())
+    async with site.running(bus_address) as (_, _, parent):
+        assert await parent == ExitStatus.STOPPED
+        assert "STOPPING=1" in site.manager.said
+        assert "READY=1" not in site.manager.said
+        assert store.calls[-1] == "close"
+    await ending

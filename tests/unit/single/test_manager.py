@@ -62,152 +62,128 @@ def _forget_modules() -> Any:
         del sys.modules[name]
 
 
-def test_it_joins_what_it_is_invited_to_answers_and_says_goodbye(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create, title="Another")
-        await in_thread(site.control.invite, other)
-        manager = BotManager.from_config()
-        assert manager.rooms == {}
-        async with site.running(manager):
-            await site.connected(site.mesh, other)
-            await until(lambda: [room.state for room in manager.rooms.values()] == ["connected"] * 2)
-            for mesh in site.mesh, other:
-                (answer,) = await site.say("?ping", mesh=mesh)
-                assert answer.startswith("Pong")
-            await in_thread(site.control.uninvite, other)
-            close = await site.last_close(other)
-            assert (close["code"], close["by"]) == (1000, "client")
-            await until(lambda: manager.rooms.keys() == {site.mesh})
-            assert manager.rooms[site.mesh].state == "connected"
-        close = await site.last_close()
+async def test_it_joins_what_it_is_invited_to_answers_and_says_goodbye(site: SingleSite) -> None:
+    (other,) = await in_thread(site.control.create, title="Another")
+    await in_thread(site.control.invite, other)
+    manager = BotManager.from_config()
+    assert manager.rooms == {}
+    async with site.running(manager):
+        await site.connected(site.mesh, other)
+        await until(lambda: [room.state for room in manager.rooms.values()] == ["connected"] * 2)
+        for mesh in site.mesh, other:
+            (answer,) = await site.say("?ping", mesh=mesh)
+            assert answer.startswith("Pong")
+        await in_thread(site.control.uninvite, other)
+        close = await site.last_close(other)
         assert (close["code"], close["by"]) == (1000, "client")
-        assert await in_thread(site.control.violations) == []
-        assert manager.rooms == {}
-        assert (site.state / "state.db").exists()
-        assert site.state.stat().st_mode & 0o777 == 0o755, "it was there before"
+        await until(lambda: manager.rooms.keys() == {site.mesh})
+        assert manager.rooms[site.mesh].state == "connected"
+    close = await site.last_close()
+    assert (close["code"], close["by"]) == (1000, "client")
+    assert await in_thread(site.control.violations) == []
+    assert manager.rooms == {}
+    assert (site.state / "state.db").exists()
+    assert site.state.stat().st_mode & 0o777 == 0o755, "it was there before"
 
-    run(body())
 
-
-def test_the_proxy_of_the_environment_is_used(run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        async with site.running():
-            await site.connected()
-
+async def test_the_proxy_of_the_environment_is_used(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxying() as front:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{front.port}")
-        run(body())
+        async with site.running():
+            await site.connected()
     assert {request.split()[1] for request in front.asked} == {site.served.server}
     assert len(front.asked) >= 3, "the list of meshes, the mesh, its socket"
 
 
-def test_no_more_rooms_than_the_limit(run: Run, site: SingleSite) -> None:
+async def test_no_more_rooms_than_the_limit(site: SingleSite) -> None:
     site.configure(max_processes=1)
 
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create)
-        await in_thread(site.control.invite, other)
-        async with site.running() as manager:
-            await until(lambda: len(manager.rooms) == 2)
-            await until(lambda: "connected" in [room.state for room in manager.rooms.values()])
-            (first,) = [mesh for mesh, room in manager.rooms.items() if room.state == "connected"]
-            (second,) = {site.mesh, other} - {first}
-            assert manager.rooms[second].reason == "max_processes (1) is reached"
-            await in_thread(site.control.kick, first)
-            await site.connected(second)
-
-    run(body())
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    async with site.running() as manager:
+        await until(lambda: len(manager.rooms) == 2)
+        await until(lambda: "connected" in [room.state for room in manager.rooms.values()])
+        (first,) = [mesh for mesh, room in manager.rooms.items() if room.state == "connected"]
+        (second,) = {site.mesh, other} - {first}
+        assert manager.rooms[second].reason == "max_processes (1) is reached"
+        await in_thread(site.control.kick, first)
+        await site.connected(second)
 
 
-def test_strangers_invitations_take_no_more_than_the_memory_allows(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+async def test_strangers_invitations_take_no_more_than_the_memory_allows(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "memory_bytes", lambda: 128 * 2**20)
 
-    async def body() -> None:
-        more = await in_thread(site.control.create, 6)
-        await in_thread(site.control.invite, more)
-        async with site.running() as manager:
-            await until(lambda: len(manager.rooms) == 7)
-            await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 3)
-            beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
-            assert beyond == ["max_processes (3) is reached"] * 4
-
-    run(body())
+    more = await in_thread(site.control.create, 6)
+    await in_thread(site.control.invite, more)
+    async with site.running() as manager:
+        await until(lambda: len(manager.rooms) == 7)
+        await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 3)
+        beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
+        assert beyond == ["max_processes (3) is reached"] * 4
 
 
-def test_one_user_gets_no_more_bots_than_a_share(run: Run, site: SingleSite) -> None:
+async def test_one_user_gets_no_more_bots_than_a_share(site: SingleSite) -> None:
     site.configure(max_meshes_per_user=2)
 
-    async def body() -> None:
-        await in_thread(site.control.invite, await in_thread(site.control.create, 3))
-        async with site.running() as manager:
-            await until(lambda: len(manager.rooms) == 4)
-            await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 2)
-            beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
-            assert len(beyond) == 2
-            assert all("max_meshes_per_user (2) is reached by user" in reason for reason in beyond)
-
-    run(body())
+    await in_thread(site.control.invite, await in_thread(site.control.create, 3))
+    async with site.running() as manager:
+        await until(lambda: len(manager.rooms) == 4)
+        await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 2)
+        beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
+        assert len(beyond) == 2
+        assert all("max_meshes_per_user (2) is reached by user" in reason for reason in beyond)
 
 
-def test_a_kick_is_kept_and_the_mesh_not_joined_again(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            await in_thread(site.control.kick, site.mesh)
-            await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
-            assert site.blocked()[site.mesh]["reason"] == "kicked"
-            assert site.blocked()[site.mesh]["blockedUntil"] is None
-            await until(lambda: manager.rooms[site.mesh].last_exit == "kicked")
-        await in_thread(site.control.invite, site.mesh)
-        listings = (await in_thread(site.control.state))["listings"]["completed"]
-        async with site.running() as manager:
-            await in_thread(site.control.wait, listings=listings + 2)
-            assert manager.rooms[site.mesh].reason == "the bot was kicked"
-            assert await in_thread(site.control.connections) == {}
-
-    run(body())
+async def test_a_kick_is_kept_and_the_mesh_not_joined_again(site: SingleSite) -> None:
+    async with site.running() as manager:
+        await site.connected()
+        await in_thread(site.control.kick, site.mesh)
+        await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
+        assert site.blocked()[site.mesh]["reason"] == "kicked"
+        assert site.blocked()[site.mesh]["blockedUntil"] is None
+        await until(lambda: manager.rooms[site.mesh].last_exit == "kicked")
+    await in_thread(site.control.invite, site.mesh)
+    listings = (await in_thread(site.control.state))["listings"]["completed"]
+    async with site.running() as manager:
+        await in_thread(site.control.wait, listings=listings + 2)
+        assert manager.rooms[site.mesh].reason == "the bot was kicked"
+        assert await in_thread(site.control.connections) == {}
 
 
-def test_what_can_not_be_reached_is_counted_blocked_and_released(run: Run, site: SingleSite) -> None:
+async def test_what_can_not_be_reached_is_counted_blocked_and_released(site: SingleSite) -> None:
     site.configure(max_connection_attempts=2, blocklist_duration="1s")
 
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create)
-        await in_thread(site.control.invite, other)
-        await in_thread(site.control.refuse, site.mesh, status=503)
-        async with site.running() as manager:
-            await site.connected(other)
-            await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
-            assert site.blocked()[site.mesh]["reason"] == "connection_failures"
-            await in_thread(site.control.accept, site.mesh)
-            await site.connected()
-            await until(lambda: manager.rooms[site.mesh].state == "connected")
-
-    run(body())
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    await in_thread(site.control.refuse, site.mesh, status=503)
+    async with site.running() as manager:
+        await site.connected(other)
+        await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
+        assert site.blocked()[site.mesh]["reason"] == "connection_failures"
+        await in_thread(site.control.accept, site.mesh)
+        await site.connected()
+        await until(lambda: manager.rooms[site.mesh].state == "connected")
 
 
-def test_while_rave_does_not_answer_no_mesh_is_to_blame(
-    run: Run, site: SingleSite, caplog: pytest.LogCaptureFixture
+async def test_while_rave_does_not_answer_no_mesh_is_to_blame(
+    site: SingleSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.configure(max_connection_attempts=1)
 
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            await in_thread(site.control.fail, "discovery", "400")
-            await in_thread(site.control.refuse, site.mesh, status=503)
-            await until(lambda: manager._house and manager._house._service.discovery.error)
-            await in_thread(site.control.drop, site.mesh)
-            await until(lambda: manager.rooms[site.mesh].reason == "Rave does not answer")
-            assert manager.rooms[site.mesh].state == "stopped"
-            await in_thread(site.control.accept, site.mesh)
-            await in_thread(site.control.fail, "discovery", "ok")
-            await site.connected()
-        assert site.blocked() == {}
-
-    run(body())
+    async with site.running() as manager:
+        await site.connected()
+        await in_thread(site.control.fail, "discovery", "400")
+        await in_thread(site.control.refuse, site.mesh, status=503)
+        await until(lambda: manager._house and manager._house._service.discovery.error)
+        await in_thread(site.control.drop, site.mesh)
+        await until(lambda: manager.rooms[site.mesh].reason == "Rave does not answer")
+        assert manager.rooms[site.mesh].state == "stopped"
+        await in_thread(site.control.accept, site.mesh)
+        await in_thread(site.control.fail, "discovery", "ok")
+        await site.connected()
+    assert site.blocked() == {}
 
 
 def test_a_server_that_turns_all_away_is_no_fault_of_the_meshes(
@@ -236,20 +212,17 @@ def test_a_server_that_turns_all_away_is_no_fault_of_the_meshes(
     assert caplog.text.count("no mesh is blocked for that") == 1
 
 
-def test_an_account_that_runs_elsewhere_is_told_so_and_blocks_nothing(
-    run: Run, site: SingleSite, caplog: pytest.LogCaptureFixture
+async def test_an_account_that_runs_elsewhere_is_told_so_and_blocks_nothing(
+    site: SingleSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.configure(max_connection_attempts=1)
 
-    async def body() -> None:
-        async with site.served.open(site.mesh) as socket:
-            await socket.send(json.dumps({"request": True, "id": 1, "method": "fullyJoined", "data": {}}))
-            await socket.recv()
-            async with site.running() as manager:
-                await until(lambda: "connected to it elsewhere" in _reason(manager, site.mesh))
-                assert site.blocked() == {}
-
-    run(body())
+    async with site.served.open(site.mesh) as socket:
+        await socket.send(json.dumps({"request": True, "id": 1, "method": "fullyJoined", "data": {}}))
+        await socket.recv()
+        async with site.running() as manager:
+            await until(lambda: "connected to it elsewhere" in _reason(manager, site.mesh))
+            assert site.blocked() == {}
     assert "the same account is in the mesh already" in caplog.text
 
 
@@ -257,107 +230,92 @@ def _reason(manager: BotManager, mesh: str) -> str:
     return manager.rooms[mesh].reason if mesh in manager.rooms else ""
 
 
-def test_a_pause_that_rave_asks_for_is_kept(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create)
-        async with site.running() as manager:
-            await site.connected()
-            await in_thread(site.control.fail, "mesh", "429", retry_after=2)
-            await in_thread(site.control.drop, [site.mesh])
-            await until(lambda: "asks for a pause" in manager.rooms[site.mesh].reason)
-            await in_thread(site.control.invite, other)
-            await until(lambda: "asks for a pause" in _reason(manager, other))
-            assert manager.rooms[other].state == "stopped"
-            await in_thread(site.control.fail, "mesh", "ok")
-            await site.connected(site.mesh, other)
-        assert site.blocked() == {}
-
-    run(body())
-
-
-def test_an_edit_of_the_blocklist_counts_from_the_next_round_on(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            file = site.state / "blocklist.json"
-            entry = {"meshId": site.mesh, "reason": "operator", "blockedAt": 1, "blockedUntil": None}
-            file.write_text(json.dumps({"blockedMeshes": {site.mesh: entry}}))
-            assert (await site.last_close())["code"] == 1000
-            await until(lambda: manager.rooms[site.mesh].state == "blocked" and "revision" in file.read_text())
-            file.write_text(json.dumps({**json.loads(file.read_text()), "blockedMeshes": {}}))
-            await site.connected()
-
-    run(body())
-
-
-def test_a_mesh_that_is_gone_and_comes_back_is_joined_again(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create)
+async def test_a_pause_that_rave_asks_for_is_kept(site: SingleSite) -> None:
+    (other,) = await in_thread(site.control.create)
+    async with site.running() as manager:
+        await site.connected()
+        await in_thread(site.control.fail, "mesh", "429", retry_after=2)
+        await in_thread(site.control.drop, [site.mesh])
+        await until(lambda: "asks for a pause" in manager.rooms[site.mesh].reason)
         await in_thread(site.control.invite, other)
-        await in_thread(site.control.fail, "mesh", "404", times=1)
-        async with site.running():
-            # One of the two is told that its mesh does not exist, and the next round lists it all the same.
-            await site.connected(site.mesh, other)
+        await until(lambda: "asks for a pause" in _reason(manager, other))
+        assert manager.rooms[other].state == "stopped"
+        await in_thread(site.control.fail, "mesh", "ok")
+        await site.connected(site.mesh, other)
+    assert site.blocked() == {}
 
-    run(body())
+
+async def test_an_edit_of_the_blocklist_counts_from_the_next_round_on(site: SingleSite) -> None:
+    async with site.running() as manager:
+        await site.connected()
+        file = site.state / "blocklist.json"
+        entry = {"meshId": site.mesh, "reason": "operator", "blockedAt": 1, "blockedUntil": None}
+        file.write_text(json.dumps({"blockedMeshes": {site.mesh: entry}}))
+        assert (await site.last_close())["code"] == 1000
+        await until(lambda: manager.rooms[site.mesh].state == "blocked" and "revision" in file.read_text())
+        file.write_text(json.dumps({**json.loads(file.read_text()), "blockedMeshes": {}}))
+        await site.connected()
 
 
-def test_own_commands_and_what_admins_say_hold_in_all_rooms(run: Run, site: SingleSite) -> None:
+async def test_a_mesh_that_is_gone_and_comes_back_is_joined_again(site: SingleSite) -> None:
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    await in_thread(site.control.fail, "mesh", "404", times=1)
+    async with site.running():
+        # One of the two is told that its mesh does not exist, and the next round lists it all the same.
+        await site.connected(site.mesh, other)
+
+
+async def test_own_commands_and_what_admins_say_hold_in_all_rooms(site: SingleSite) -> None:
     site.own("greet.py", GREET)
 
-    async def body() -> None:
-        (other,) = await in_thread(site.control.create)
-        await in_thread(site.control.invite, other)
-        async with site.running() as manager:
-            await site.connected(site.mesh, other)
-            assert manager._house
-            (refused,) = await site.say("?refresh")
-            assert "There is no admin yet: the program shows a code" in refused
-            assert await site.say(f"?claim {manager.first_claim()}") == ["You are an admin now, in all rooms"]
-            assert manager.first_claim() == ""
-            assert await site.say("?whoami") == [f"Your user id is {ANN}, and you are an admin"]
-            assert await site.say("?greet") == ["Hello, Ann!"]
-            assert (await site.say("?setperm greet admin"))[0].startswith("The command greet is for admins only now")
-            (refused,) = await site.say("?greet", mesh=other, user="bob")
-            assert refused.startswith("Only admins may use ?greet")
-            assert (await site.say("?removeperm greet"))[0].startswith("The command greet is for all users again")
-            site.own("hail.py", GREET.replace("greet", "hail"))
-            site.own("broken.py", "1 +")
-            assert await site.say("?refresh") == [
-                "Refreshed: 1 admin, 0 command permissions\n"
-                "• Own commands that fail to load, as the log explains: broken.py"
-            ]
-            assert await site.say("?hail", mesh=other, user="bob") == ["Hello, Bob!"]
-            assert (await site.say("?admin 5"))[0].startswith("Now an admin: User 5")
-            assert (await site.say("?admin 5 remove"))[0].startswith("No longer an admin: User 5")
-            assert (await site.say("?leave", mesh=other))[0].startswith("Goodbye!")
-            await until(lambda: manager.rooms[other].state == "blocked")
-            assert site.blocked()[other]["reason"] == "left"
-
-    run(body())
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    async with site.running() as manager:
+        await site.connected(site.mesh, other)
+        assert manager._house
+        (refused,) = await site.say("?refresh")
+        assert "There is no admin yet: the program shows a code" in refused
+        assert await site.say(f"?claim {manager.first_claim()}") == ["You are an admin now, in all rooms"]
+        assert manager.first_claim() == ""
+        assert await site.say("?whoami") == [f"Your user id is {ANN}, and you are an admin"]
+        assert await site.say("?greet") == ["Hello, Ann!"]
+        assert (await site.say("?setperm greet admin"))[0].startswith("The command greet is for admins only now")
+        (refused,) = await site.say("?greet", mesh=other, user="bob")
+        assert refused.startswith("Only admins may use ?greet")
+        assert (await site.say("?removeperm greet"))[0].startswith("The command greet is for all users again")
+        site.own("hail.py", GREET.replace("greet", "hail"))
+        site.own("broken.py", "1 +")
+        assert await site.say("?refresh") == [
+            "Refreshed: 1 admin, 0 command permissions\n"
+            "• Own commands that fail to load, as the log explains: broken.py"
+        ]
+        assert await site.say("?hail", mesh=other, user="bob") == ["Hello, Bob!"]
+        assert (await site.say("?admin 5"))[0].startswith("Now an admin: User 5")
+        assert (await site.say("?admin 5 remove"))[0].startswith("No longer an admin: User 5")
+        assert (await site.say("?leave", mesh=other))[0].startswith("Goodbye!")
+        await until(lambda: manager.rooms[other].state == "blocked")
+        assert site.blocked()[other]["reason"] == "left"
 
 
-def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+async def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            assert manager._house
-            state = manager._house._service.state
-            await manager.add_admin(ANN)
+    async with site.running() as manager:
+        await site.connected()
+        assert manager._house
+        state = manager._house._service.state
+        await manager.add_admin(ANN)
 
-            async def fail() -> None:
-                raise RaveError(Code.BAD_FILE, "/home/ann/state.db is damaged", hint="mend it")
+        async def fail() -> None:
+            raise RaveError(Code.BAD_FILE, "/home/ann/state.db is damaged", hint="mend it")
 
-            monkeypatch.setattr(state, "refresh", fail)
-            (told,) = await site.say("?refresh")
-            assert told.startswith("The store can't be used now (error ")
-
-    run(body())
+        monkeypatch.setattr(state, "refresh", fail)
+        (told,) = await site.say("?refresh")
+        assert told.startswith("The store can't be used now (error ")
 
 
-def test_commands_of_the_program_are_in_all_rooms(run: Run, site: SingleSite) -> None:
+async def test_commands_of_the_program_are_in_all_rooms(site: SingleSite) -> None:
     manager = BotManager.from_config(site.file)
     heard: list[Any] = []
 
@@ -376,15 +334,12 @@ def test_commands_of_the_program_are_in_all_rooms(run: Run, site: SingleSite) ->
     with pytest.raises(RaveError, match="the command add needs a description"):
         manager.command("add", "")
 
-    async def body() -> None:
-        async with site.running(manager):
-            await site.connected()
-            assert await site.say("?add 2 3") == ["5"]
-            assert (await site.say("?add two"))[0].startswith("Something went wrong")
-            assert (await site.say("?ping"))[0].startswith("Pong")
-            assert heard == [site.mesh]
-
-    run(body())
+    async with site.running(manager):
+        await site.connected()
+        assert await site.say("?add 2 3") == ["5"]
+        assert (await site.say("?add two"))[0].startswith("Something went wrong")
+        assert (await site.say("?ping"))[0].startswith("Pong")
+        assert heard == [site.mesh]
 
 
 def test_a_bot_that_crashes_leaves_the_others_alone_and_comes_back(
@@ -425,8 +380,8 @@ def test_a_bot_that_crashes_leaves_the_others_alone_and_comes_back(
     assert caplog.text.count("The bot has crashed") == 3
 
 
-def test_a_bot_that_is_kicked_and_crashes_does_not_come_back(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+async def test_a_bot_that_is_kicked_and_crashes_does_not_come_back(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lives = 0
 
@@ -438,18 +393,15 @@ def test_a_bot_that_is_kicked_and_crashes_does_not_come_back(
 
     monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
-    async def body() -> None:
-        async with site.running() as manager:
-            await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
-            assert site.blocked()[site.mesh]["reason"] == "kicked"
-            assert manager.rooms[site.mesh].last_exit == "stopped"
-        assert lives == 1
-
-    run(body())
+    async with site.running() as manager:
+        await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
+        assert site.blocked()[site.mesh]["reason"] == "kicked"
+        assert manager.rooms[site.mesh].last_exit == "stopped"
+    assert lives == 1
 
 
-def test_a_bot_is_stopped_while_it_waits_after_a_crash(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+async def test_a_bot_is_stopped_while_it_waits_after_a_crash(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.configure(process_restart_delay="1h")
 
@@ -458,12 +410,9 @@ def test_a_bot_is_stopped_while_it_waits_after_a_crash(
 
     monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
-    async def body() -> None:
-        async with site.running() as manager:
-            await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "restarting")
-        assert site.blocked() == {}
-
-    run(body())
+    async with site.running() as manager:
+        await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "restarting")
+    assert site.blocked() == {}
 
 
 def test_a_crash_after_a_long_life_is_the_first_one(
@@ -489,8 +438,8 @@ def test_a_crash_after_a_long_life_is_the_first_one(
     assert "0.2 s" not in caplog.text
 
 
-def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = Worker._close
 
@@ -501,43 +450,37 @@ def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault(
     async def learn(*_: Any) -> None:
         raise ZeroDivisionError
 
-    async def body() -> None:
-        with monkeypatch.context() as patch:
-            async with site.running() as manager:
-                await site.connected()
-                patch.setattr(Worker, "_close", close)
-        assert site.blocked() == {}
-        async with site.running(manager):
+    with monkeypatch.context() as patch:
+        async with site.running() as manager:
             await site.connected()
-            assert manager._house
-            monkeypatch.setattr(manager._house._service.fleet._lessons, "learn", learn)
-            await in_thread(site.control.kick, site.mesh)
-            await until(lambda: "internal error" in caplog.text)
-            await until(lambda: manager.rooms[site.mesh].state == "blocked")
+            patch.setattr(Worker, "_close", close)
+    assert site.blocked() == {}
+    async with site.running(manager):
+        await site.connected()
+        assert manager._house
+        monkeypatch.setattr(manager._house._service.fleet._lessons, "learn", learn)
+        await in_thread(site.control.kick, site.mesh)
+        await until(lambda: "internal error" in caplog.text)
+        await until(lambda: manager.rooms[site.mesh].state == "blocked")
 
-    run(body())
 
-
-def test_one_that_takes_too_long_to_say_goodbye_is_cut_off(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+async def test_one_that_takes_too_long_to_say_goodbye_is_cut_off(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.configure(shutdown_timeout="1s")
     monkeypatch.setattr(task_runner, "_STOP_GRACE_S", -0.9)
 
-    async def body() -> None:
-        async with site.running():
-            await site.connected()
-            real = Worker._close
+    async with site.running():
+        await site.connected()
+        real = Worker._close
 
-            async def slow(worker: Worker) -> None:
-                try:
-                    await asyncio.sleep(30)
-                finally:
-                    await real(worker)
+        async def slow(worker: Worker) -> None:
+            try:
+                await asyncio.sleep(30)
+            finally:
+                await real(worker)
 
-            monkeypatch.setattr(Worker, "_close", slow)
-
-    run(body())
+        monkeypatch.setattr(Worker, "_close", slow)
 
 
 def test_a_bot_that_does_not_follow_is_not_waited_for(
@@ -567,95 +510,78 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
     assert "It could not read the change" in caplog.text
 
 
-def test_a_connection_that_holds_forgives_failures(
-    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_that_holds_forgives_failures(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_events, "STABLE_AFTER_S", 0.5)
 
-    async def body() -> None:
-        await in_thread(site.control.refuse, site.mesh, status=503, times=1)
-        async with site.running() as manager:
-            await site.connected()
-            assert manager._house
-            memory = manager._house._service.blocklist.memory
-            assert memory(site.mesh).failures == 1
-            await until(lambda: memory(site.mesh).failures == 0)
-
-    run(body())
+    await in_thread(site.control.refuse, site.mesh, status=503, times=1)
+    async with site.running() as manager:
+        await site.connected()
+        assert manager._house
+        memory = manager._house._service.blocklist.memory
+        assert memory(site.mesh).failures == 1
+        await until(lambda: memory(site.mesh).failures == 0)
 
 
-def test_without_an_account_it_says_what_to_do(run: Run, site: SingleSite) -> None:
+async def test_without_an_account_it_says_what_to_do(site: SingleSite) -> None:
     site.credentials.unlink()
 
-    async def body() -> None:
-        with pytest.raises(RaveError) as raised:
-            await BotManager.from_config(site.file).start()
-        assert raised.value.code is Code.LOGIN_NEEDED
-        assert str(raised.value) == (
-            "there is no account: there are no credentials yet (log in with ravesvc --login EMAIL, "
-            f"or put a credentials.json there: {site.credentials})"
-        )
-        site.credentials.write_text(site.served.account.credentials())
-        async with site.running():
-            await site.connected()
-
-    run(body())
+    with pytest.raises(RaveError) as raised:
+        await BotManager.from_config(site.file).start()
+    assert raised.value.code is Code.LOGIN_NEEDED
+    assert str(raised.value) == (
+        "there is no account: there are no credentials yet (log in with ravesvc --login EMAIL, "
+        f"or put a credentials.json there: {site.credentials})"
+    )
+    site.credentials.write_text(site.served.account.credentials())
+    async with site.running():
+        await site.connected()
 
 
-def test_without_the_keys_or_with_a_damaged_blocklist_it_does_not_start(run: Run, site: SingleSite) -> None:
+async def test_without_the_keys_or_with_a_damaged_blocklist_it_does_not_start(site: SingleSite) -> None:
     (site.state / "blocklist.json").write_text("{")
 
-    async def body() -> None:
-        manager = BotManager.from_config(site.file)
-        with pytest.raises(RaveError) as raised:
-            await manager.start()
-        assert raised.value.code is Code.BAD_FILE
-        assert raised.value.hint.startswith("fix it and put it back, or, to begin with an empty list on purpose")
-        (site.state / "blocklist.json.saved").write_text('{"blockedMeshes": {}}')
-        with pytest.raises(RaveError) as raised:
-            await manager.start()
-        assert (
-            raised.value.hint
-            == f"fix it and put it back, or copy {site.state}/blocklist.json.saved there, which was saved last"
-        )
-        (site.state / "blocklist.json.saved").rename(site.state / "blocklist.json")
-        text = site.file.read_text()
-        site.file.write_text("\n".join(line for line in text.splitlines() if "request_hash_key" not in line))
-        with pytest.raises(RaveError, match=r"request_hash_key \(.*\) is not set") as raised:
+    manager = BotManager.from_config(site.file)
+    with pytest.raises(RaveError) as raised:
+        await manager.start()
+    assert raised.value.code is Code.BAD_FILE
+    assert raised.value.hint.startswith("fix it and put it back, or, to begin with an empty list on purpose")
+    (site.state / "blocklist.json.saved").write_text('{"blockedMeshes": {}}')
+    with pytest.raises(RaveError) as raised:
+        await manager.start()
+    assert (
+        raised.value.hint
+        == f"fix it and put it back, or copy {site.state}/blocklist.json.saved there, which was saved last"
+    )
+    (site.state / "blocklist.json.saved").rename(site.state / "blocklist.json")
+    text = site.file.read_text()
+    site.file.write_text("\n".join(line for line in text.splitlines() if "request_hash_key" not in line))
+    with pytest.raises(RaveError, match=r"request_hash_key \(.*\) is not set") as raised:
+        await BotManager.from_config(site.file).start()
+    assert raised.value.hint.startswith("set what is missing in /")
+
+
+async def test_only_one_at_a_time(site: SingleSite) -> None:
+    async with site.running() as manager:
+        with pytest.raises(RaveError, match="another process runs with the files in") as raised:
             await BotManager.from_config(site.file).start()
-        assert raised.value.hint.startswith("set what is missing in /")
-
-    run(body())
-
-
-def test_only_one_at_a_time(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            with pytest.raises(RaveError, match="another process runs with the files in") as raised:
-                await BotManager.from_config(site.file).start()
-            assert raised.value.code is Code.BUSY
-            assert await manager.add_admin(ANN)
-            for again in manager.start, lambda: manager.login("bot@example.test"):
-                with pytest.raises(RaveError, match="the bots run already"):
-                    await again()
-        await manager.stop()
-        assert not await manager.add_admin(ANN)
-        with pytest.raises(RaveError, match="0 is not a user id"):
-            await manager.add_admin(0)
-        await BotManager.from_config(site.file).stop()
-
-    run(body())
+        assert raised.value.code is Code.BUSY
+        assert await manager.add_admin(ANN)
+        for again in manager.start, lambda: manager.login("bot@example.test"):
+            with pytest.raises(RaveError, match="the bots run already"):
+                await again()
+    await manager.stop()
+    assert not await manager.add_admin(ANN)
+    with pytest.raises(RaveError, match="0 is not a user id"):
+        await manager.add_admin(0)
+    await BotManager.from_config(site.file).stop()
 
 
-def test_a_place_that_can_not_be_written(run: Run, site: SingleSite) -> None:
+async def test_a_place_that_can_not_be_written(site: SingleSite) -> None:
     site.configure(state_path="/proc/nowhere/state.db")
 
-    async def body() -> None:
-        with pytest.raises(RaveError, match="/proc/nowhere can't be written: ") as raised:
-            await BotManager.from_config(site.file).start()
-        assert raised.value.code is Code.BAD_FILE
-
-    run(body())
+    with pytest.raises(RaveError, match="/proc/nowhere can't be written: ") as raised:
+        await BotManager.from_config(site.file).start()
+    assert raised.value.code is Code.BAD_FILE
 
 
 def test_no_configuration(site: SingleSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -666,11 +592,11 @@ def test_no_configuration(site: SingleSite, monkeypatch: pytest.MonkeyPatch, tmp
         BotManager.from_config()
 
 
-def test_a_login_then_all_as_ever(run: Run, site: SingleSite, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_login_then_all_as_ever(site: SingleSite, caplog: pytest.LogCaptureFixture) -> None:
     site.credentials.unlink()
     site.own("greet.py", GREET)
 
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         (other,) = await in_thread(site.control.create)
         await in_thread(site.control.invite, other)
         manager = BotManager.from_config(site.file)
@@ -694,34 +620,28 @@ def test_a_login_then_all_as_ever(run: Run, site: SingleSite, caplog: pytest.Log
             assert mailed[1] == "Logged in again"
             await site.connected(other)
 
-    with caplog.at_level(logging.INFO):
-        run(body())
 
-
-def test_another_account_and_none(run: Run, site: SingleSite, caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            house = manager._house
-            assert house
-            house._service.discovery.census.enter("lists of another account")
-            house._service._account_changed()
-            assert house._service.discovery.census.meshes is None
-            assert "what is listed takes the place of the former ones" in caplog.text
-            # However often somebody asks for it, the plan is carried out once.
-            house._service.fleet._apply.schedule()
-            house._service.fleet._apply.schedule()
-            service = house._service
-            service._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
-            house._service.account.session, house._service.account.obstacle = (
-                None,
-                RaveError(Code.STORE, "the store is away"),
-            )
-            house._service._account_changed()
-            assert "No mesh is started: the store is away" in caplog.text
-            assert house._service.discovery.obstacle is house._service.account.obstacle
-
-    run(body())
+async def test_another_account_and_none(site: SingleSite, caplog: pytest.LogCaptureFixture) -> None:
+    async with site.running() as manager:
+        await site.connected()
+        house = manager._house
+        assert house
+        house._service.discovery.census.enter("lists of another account")
+        house._service._account_changed()
+        assert house._service.discovery.census.meshes is None
+        assert "what is listed takes the place of the former ones" in caplog.text
+        # However often somebody asks for it, the plan is carried out once.
+        house._service.fleet._apply.schedule()
+        house._service.fleet._apply.schedule()
+        service = house._service
+        service._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
+        house._service.account.session, house._service.account.obstacle = (
+            None,
+            RaveError(Code.STORE, "the store is away"),
+        )
+        house._service._account_changed()
+        assert "No mesh is started: the store is away" in caplog.text
+        assert house._service.discovery.obstacle is house._service.account.obstacle
 
 
 def test_it_runs_until_a_signal(run: Run, site: SingleSite) -> None:
@@ -765,17 +685,14 @@ def test_it_runs_in_another_thread(run: Run, site: SingleSite) -> None:
     asyncio.run(body())
 
 
-def test_what_ends_it_is_raised(run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_ends_it_is_raised(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(inventory.Discovery, "run", fail)
 
-    async def body() -> None:
-        with pytest.raises(ZeroDivisionError):
-            await BotManager.from_config(site.file).run()
-
-    run(body())
+    with pytest.raises(ZeroDivisionError):
+        await BotManager.from_config(site.file).run()
 
 
 def test_the_package_has_nothing_else_of_that_kind() -> None:
@@ -783,75 +700,66 @@ def test_the_package_has_nothing_else_of_that_kind() -> None:
         _ = ravesvc.ProcessManager
 
 
-def test_another_host_with_the_same_database(run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_host_with_the_same_database(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Host(id="2", name="elsewhere")
     holders = {"now": other}
 
     async def hold(_: SqliteStore, host: Host) -> Host:
         return holders.get("now", host)
 
-    async def body() -> None:
-        manager = BotManager.from_config(site.file)
-        with pytest.raises(RaveError, match="already runs on host elsewhere") as e:
-            await manager.start()
-        assert e.value.code is Code.BUSY
-        holders.clear()
-        await manager.start()
-        await site.connected()
-        holders["now"] = other
-        assert manager._working
-        with pytest.raises(RaveError, match="already runs on host elsewhere"):
-            await manager._working
-
     monkeypatch.setattr(SqliteStore, "hold", hold)
     monkeypatch.setattr(host_record, "BEAT_S", 0.05)
-    run(body())
+    manager = BotManager.from_config(site.file)
+    with pytest.raises(RaveError, match="already runs on host elsewhere") as e:
+        await manager.start()
+    assert e.value.code is Code.BUSY
+    holders.clear()
+    await manager.start()
+    await site.connected()
+    holders["now"] = other
+    assert manager._working
+    with pytest.raises(RaveError, match="already runs on host elsewhere"):
+        await manager._working
 
 
-def test_a_room_remembers_and_forgets_a_user_who_wants_it(run: Run, site: SingleSite) -> None:
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            (said,) = await site.say("?whoami", user="bob")
-            bob = int(said.removeprefix("Your user id is ").partition(",")[0])
-            assert manager._house
-            parent = manager._house._runner._parent(site.mesh)
-            await parent.write_document("notes", f'[{{"user":{bob}}},{{"user":{ANN}}}]')
-            await parent.append_history("noted", f'{{"user":{bob}}}')
-        async with site.running() as manager:
-            await site.connected()
-            assert manager._house
-            parent = manager._house._runner._parent(site.mesh)
-            assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
-            assert (await site.say("?forgetme", user="bob"))[0].endswith("write ?forgetme yes")
-            assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
-            assert await parent.read_document("notes") == f'[{{"user":{ANN}}}]'
-            assert await parent.read_history("noted", 5) == []
-
-    run(body())
+async def test_a_room_remembers_and_forgets_a_user_who_wants_it(site: SingleSite) -> None:
+    async with site.running() as manager:
+        await site.connected()
+        (said,) = await site.say("?whoami", user="bob")
+        bob = int(said.removeprefix("Your user id is ").partition(",")[0])
+        assert manager._house
+        parent = manager._house._runner._parent(site.mesh)
+        await parent.write_document("notes", f'[{{"user":{bob}}},{{"user":{ANN}}}]')
+        await parent.append_history("noted", f'{{"user":{bob}}}')
+    async with site.running() as manager:
+        await site.connected()
+        assert manager._house
+        parent = manager._house._runner._parent(site.mesh)
+        assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
+        assert (await site.say("?forgetme", user="bob"))[0].endswith("write ?forgetme yes")
+        assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
+        assert await parent.read_document("notes") == f'[{{"user":{ANN}}}]'
+        assert await parent.read_history("noted", 5) == []
 
 
-def test_videos_are_had_without_a_helper(run: Run, site: SingleSite) -> None:
+async def test_videos_are_had_without_a_helper(site: SingleSite) -> None:
     key = site.file.with_name("youtube.key")
     key.write_text(YOUTUBE_KEY)
 
-    async def body() -> None:
-        async with site.running() as manager:
-            await site.connected()
-            house = manager._house
-            assert house
-            parent = house._runner._parent(site.mesh)
-            first, *_ = await parent.search_videos(ANN, "a")
-            assert first.seconds
-            assert await parent.look_up_video(ANN, first.url) == first
-            with await parent.fetch_picture(ANN, first) as picture:
-                assert picture.mime == "image/jpeg"
-        assert (site.state / "videos.db").exists()
-        key.write_text("no key at all")
-        async with site.running() as manager:
-            house = manager._house
-            assert house
-            with pytest.raises(RaveError, match="key of the YouTube Data API"):
-                await house._runner._parent(site.mesh).search_videos(ANN, "what was not searched for yet")
-
-    run(body())
+    async with site.running() as manager:
+        await site.connected()
+        house = manager._house
+        assert house
+        parent = house._runner._parent(site.mesh)
+        first, *_ = await parent.search_videos(ANN, "a")
+        assert first.seconds
+        assert await parent.look_up_video(ANN, first.url) == first
+        with await parent.fetch_picture(ANN, first) as picture:
+            assert picture.mime == "image/jpeg"
+    assert (site.state / "videos.db").exists()
+    key.write_text("no key at all")
+    async with site.running() as manager:
+        house = manager._house
+        assert house
+        with pytest.raises(RaveError, match="key of the YouTube Data API"):
+            await house._runner._parent(site.mesh).search_videos(ANN, "what was not searched for yet")

@@ -278,71 +278,56 @@ async def refused(child: Child, member: str, signature: str = "", *args: Any) ->
     return e.value
 
 
-def test_a_child_learns_what_it_needs_and_no_more(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.child.ask("GetAdmins") == [ANN]
-            assert await site.child.ask("GetPermissions") == {"leave": False}
-            assert await site.child.ask("GetCredentials") == {
-                "device_id": SESSION.device_id,
-                "ssaid": SESSION.ssaid,
-                "user_id": SESSION.user_id,
-                "auth_token": SESSION.auth_token,
-            }
-            assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
-            assert await site.child.ask("GetEntryPoints") == []
-            site.requests.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
-            assert await site.child.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
-
-    run(body())
+async def test_a_child_learns_what_it_needs_and_no_more(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.child.ask("GetAdmins") == [ANN]
+        assert await site.child.ask("GetPermissions") == {"leave": False}
+        assert await site.child.ask("GetCredentials") == {
+            "device_id": SESSION.device_id,
+            "ssaid": SESSION.ssaid,
+            "user_id": SESSION.user_id,
+            "auth_token": SESSION.auth_token,
+        }
+        assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
+        assert await site.child.ask("GetEntryPoints") == []
+        site.requests.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
+        assert await site.child.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
 
 
-def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.child.ask("GetAttempts") == 0
-            site.blocks.memories[MESH] = MeshMemory(failures=2, failing_since=70_000, last_error="no route to host")
-            assert await site.child.ask("GetAttempts") == 2
-            assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
-            failures, failing_usec, *pause = await site.child.ask("GetConnectAdvice")
-            assert (failures, failing_usec, pause) == (2, 30_000_000, [0, ""])
-            site.paused = {OTHER}
-            assert await site.other.ask("GetConnectAdvice") == [0, 0, 90_000_000, "api.test asks for a pause"]
-
-    run(body())
+async def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.child.ask("GetAttempts") == 0
+        site.blocks.memories[MESH] = MeshMemory(failures=2, failing_since=70_000, last_error="no route to host")
+        assert await site.child.ask("GetAttempts") == 2
+        assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
+        failures, failing_usec, *pause = await site.child.ask("GetConnectAdvice")
+        assert (failures, failing_usec, pause) == (2, 30_000_000, [0, ""])
+        site.paused = {OTHER}
+        assert await site.other.ask("GetConnectAdvice") == [0, 0, 90_000_000, "api.test asks for a pause"]
 
 
-def test_a_blocklist_may_tell_more_attempts_than_the_bus_takes(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.blocks.memories[MESH] = MeshMemory(failures=2**60)
-            assert await site.child.ask("GetAttempts") == 2**32 - 1
-
-    run(body())
+async def test_a_blocklist_may_tell_more_attempts_than_the_bus_takes(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.blocks.memories[MESH] = MeshMemory(failures=2**60)
+        assert await site.child.ask("GetAttempts") == 2**32 - 1
 
 
-def test_what_nobody_could_type_does_not_reach_a_child(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            nul = CommandPermission(
-                command="\0", requires_admin=True, description="", updated_at=admin(1).added_at, updated_by=0
-            )
-            site.store.contents = Contents(admins=(admin(ANN),), permissions=(nul, permission("ping")))
-            await site.state.refresh()
-            assert await site.child.ask("GetPermissions") == {"ping": True}
-
-    run(body())
+async def test_what_nobody_could_type_does_not_reach_a_child(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        nul = CommandPermission(
+            command="\0", requires_admin=True, description="", updated_at=admin(1).added_at, updated_by=0
+        )
+        site.store.contents = Contents(admins=(admin(ANN),), permissions=(nul, permission("ping")))
+        await site.state.refresh()
+        assert await site.child.ask("GetPermissions") == {"ping": True}
 
 
 @pytest.mark.parametrize("obstacle", [None, RaveError(Code.CONFIG, "no key"), RaveError(Code.STORE, "no store")])
-def test_without_a_session_a_child_is_told_why(run: Run, bus_address: str, obstacle: RaveError | None) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.account.session, site.account.obstacle = None, obstacle
-            error = await refused(site.child, "GetCredentials")
-            assert error.code is (obstacle.code if obstacle else Code.LOGIN_NEEDED)
-
-    run(body())
+async def test_without_a_session_a_child_is_told_why(bus_address: str, obstacle: RaveError | None) -> None:
+    async with site_on(bus_address) as site:
+        site.account.session, site.account.obstacle = None, obstacle
+        error = await refused(site.child, "GetCredentials")
+        assert error.code is (obstacle.code if obstacle else Code.LOGIN_NEEDED)
 
 
 def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
@@ -380,53 +365,45 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
     ], "a line for each change, with its who and where"
 
 
-def test_videos_and_their_pictures_reach_a_child(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert read_videos(await site.child.ask("SearchVideos", "ts", EVE, "never")) == [VIDEO, VIDEO]
-            assert read_videos(await site.child.ask("LookUpVideo", "ts", EVE, VIDEO.url)) == [VIDEO]
-            descriptor = await site.child.ask("FetchPicture", "tss", EVE, *VIDEO.key)
-            assert os.pread(descriptor, 100, 0) == b"a picture"
-            os.close(descriptor)
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(site.source.descriptors[0])
-            assert site.source.asked == [("search", "never"), ("look_up", VIDEO.url), ("picture", *VIDEO.key)]
-            await site.child.ask("SearchVideos", "ts", EVE, "never")
-            error = await refused(site.child, "SearchVideos", "ts", EVE, "never")
-            assert error.code is Code.RATE_LIMITED
-            # What a bot claims of a user counts in its own room alone.
-            await site.other.ask("SearchVideos", "ts", EVE, "never")
-
-    run(body())
+async def test_videos_and_their_pictures_reach_a_child(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert read_videos(await site.child.ask("SearchVideos", "ts", EVE, "never")) == [VIDEO, VIDEO]
+        assert read_videos(await site.child.ask("LookUpVideo", "ts", EVE, VIDEO.url)) == [VIDEO]
+        descriptor = await site.child.ask("FetchPicture", "tss", EVE, *VIDEO.key)
+        assert os.pread(descriptor, 100, 0) == b"a picture"
+        os.close(descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(site.source.descriptors[0])
+        assert site.source.asked == [("search", "never"), ("look_up", VIDEO.url), ("picture", *VIDEO.key)]
+        await site.child.ask("SearchVideos", "ts", EVE, "never")
+        error = await refused(site.child, "SearchVideos", "ts", EVE, "never")
+        assert error.code is Code.RATE_LIMITED
+        # What a bot claims of a user counts in its own room alone.
+        await site.other.ask("SearchVideos", "ts", EVE, "never")
 
 
 @pytest.mark.parametrize("member", [*READING, "AllowLeave", *(call[0] for call in (*CHANGES, *VIDEOS, *MEMORY))])
 @pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
-def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, unit: str | None) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            if unit is None:
-                del site.units[site.stranger.bus.unique_name]
-            else:
-                site.units[site.stranger.bus.unique_name] = unit
-            # Owning the name of a child proves nothing.
-            await site.stranger.bus.request_name(names.worker_name(MESH))
-            changes = {
-                name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ()), *VIDEOS]
-            }
-            signature, args = changes.get(member, ("", ()))
-            arguments = (ANN, *args) if signature else ()
-            for name, signature_, args_ in MEMORY:
-                if name == member:
-                    signature, arguments = signature_, args_
-            error = await refused(site.stranger, member, signature, *arguments)
-            assert error.code is Code.ACCESS_DENIED
-            assert site.store.calls == ["open", "read"]
-            assert site.account.asked == []
-            assert site.refreshed == 0
-            assert site.source.asked == []
-
-    run(body())
+async def test_who_is_no_child_gets_nothing(bus_address: str, member: str, unit: str | None) -> None:
+    async with site_on(bus_address) as site:
+        if unit is None:
+            del site.units[site.stranger.bus.unique_name]
+        else:
+            site.units[site.stranger.bus.unique_name] = unit
+        # Owning the name of a child proves nothing.
+        await site.stranger.bus.request_name(names.worker_name(MESH))
+        changes = {name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ()), *VIDEOS]}
+        signature, args = changes.get(member, ("", ()))
+        arguments = (ANN, *args) if signature else ()
+        for name, signature_, args_ in MEMORY:
+            if name == member:
+                signature, arguments = signature_, args_
+        error = await refused(site.stranger, member, signature, *arguments)
+        assert error.code is Code.ACCESS_DENIED
+        assert site.store.calls == ["open", "read"]
+        assert site.account.asked == []
+        assert site.refreshed == 0
+        assert site.source.asked == []
 
 
 def test_every_method_is_among_those_tested() -> None:
@@ -438,8 +415,7 @@ def test_every_method_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
 @pytest.mark.parametrize("actor", [EVE, BOB, 0, 2**64 - 1])
-def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
-    run: Run,
+async def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
     bus_address: str,
     caplog: pytest.LogCaptureFixture,
     member: str,
@@ -447,21 +423,18 @@ def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
     args: tuple[Any, ...],
     actor: int,
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            former = admin(BOB)
-            former = type(former)(user_id=BOB, added_by=0, added_at=former.added_at, active=False)
-            site.store.contents = Contents(admins=(admin(ANN), former), permissions=site.store.contents.permissions)
-            await site.state.refresh()
-            error = await refused(site.child, member, signature, actor, *args)
-            assert error.code is Code.ACCESS_DENIED
-            assert str(error.attributes["said"]).startswith("only admins may ")
-            assert site.store.calls == ["open", "read", "read"]
-            assert site.account.asked == []
-            assert site.refreshed == 0
-            assert f"User {actor} in mesh {MESH} may not " in caplog.text
-
-    run(body())
+    async with site_on(bus_address) as site:
+        former = admin(BOB)
+        former = type(former)(user_id=BOB, added_by=0, added_at=former.added_at, active=False)
+        site.store.contents = Contents(admins=(admin(ANN), former), permissions=site.store.contents.permissions)
+        await site.state.refresh()
+        error = await refused(site.child, member, signature, actor, *args)
+        assert error.code is Code.ACCESS_DENIED
+        assert str(error.attributes["said"]).startswith("only admins may ")
+        assert site.store.calls == ["open", "read", "read"]
+        assert site.account.asked == []
+        assert site.refreshed == 0
+        assert f"User {actor} in mesh {MESH} may not " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -479,25 +452,22 @@ def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
     ],
     ids=str,
 )
-def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
-    run: Run, bus_address: str, member: str, signature: str, args: tuple[Any, ...], error: RaveError | None
+async def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
+    bus_address: str, member: str, signature: str, args: tuple[Any, ...], error: RaveError | None
 ) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.claims.issue()
-            site.present[MESH], site.rave_error = {EVE}, error
-            said = await refused(site.child, member, signature, ANN, *args)
-            if error:
-                assert said.code in (Code.NETWORK, Code.RATE_LIMITED)
-                assert "it can't be checked who is in this room" in said.message
-                assert "api.test" not in said.message
-            else:
-                assert said.code is Code.ACCESS_DENIED
-                assert "Rave does not list you" in said.message
-            assert site.store.calls == ["open", "read"]
-            assert (site.account.asked, site.refreshed) == ([], 0)
-
-    run(body())
+    async with site_on(bus_address) as site:
+        site.claims.issue()
+        site.present[MESH], site.rave_error = {EVE}, error
+        said = await refused(site.child, member, signature, ANN, *args)
+        if error:
+            assert said.code in (Code.NETWORK, Code.RATE_LIMITED)
+            assert "it can't be checked who is in this room" in said.message
+            assert "api.test" not in said.message
+        else:
+            assert said.code is Code.ACCESS_DENIED
+            assert "Rave does not list you" in said.message
+        assert site.store.calls == ["open", "read"]
+        assert (site.account.asked, site.refreshed) == ([], 0)
 
 
 def test_a_bot_changes_so_much_in_an_hour_whatever_it_is(
@@ -585,45 +555,36 @@ def test_a_code_of_an_owner_changes_nothing_and_is_no_event(
     assert not [each for each in caplog.records if getattr(each, "rave_event", None) is LogEvent.CHANGED]
 
 
-def test_admins_remove_each_other_and_no_owner(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            await site.state.add_admin(ANN, ANN)
-            await site.child.ask("AddAdmin", "tt", ANN, BOB)
-            await site.child.ask("AddAdmin", "tt", BOB, EVE)
-            error = await refused(site.child, "RemoveAdmin", "tt", EVE, ANN)
+async def test_admins_remove_each_other_and_no_owner(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        await site.state.add_admin(ANN, ANN)
+        await site.child.ask("AddAdmin", "tt", ANN, BOB)
+        await site.child.ask("AddAdmin", "tt", BOB, EVE)
+        error = await refused(site.child, "RemoveAdmin", "tt", EVE, ANN)
+        assert error.code is Code.ACCESS_DENIED
+        assert "an owner can't be removed" in error.message
+        assert await site.child.ask("RemoveAdmin", "tt", EVE, BOB) is True
+        assert site.state.admins == {ANN, EVE}
+
+
+async def test_where_owners_alone_make_and_remove_admins_other_admins_do_neither(bus_address: str) -> None:
+    async with site_on(bus_address, admins_by_chat="owners") as site:
+        await site.state.add_admin(ANN, ANN)
+        assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
+        for member, user in (("AddAdmin", EVE), ("RemoveAdmin", BOB)):
+            error = await refused(site.child, member, "tt", BOB, user)
             assert error.code is Code.ACCESS_DENIED
-            assert "an owner can't be removed" in error.message
-            assert await site.child.ask("RemoveAdmin", "tt", EVE, BOB) is True
-            assert site.state.admins == {ANN, EVE}
-
-    run(body())
-
-
-def test_where_owners_alone_make_and_remove_admins_other_admins_do_neither(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, admins_by_chat="owners") as site:
-            await site.state.add_admin(ANN, ANN)
-            assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
-            for member, user in (("AddAdmin", EVE), ("RemoveAdmin", BOB)):
-                error = await refused(site.child, member, "tt", BOB, user)
-                assert error.code is Code.ACCESS_DENIED
-                assert str(error.attributes["said"]).startswith("only owners may ")
-            assert await site.child.ask("SetPermission", "tsbs", BOB, "ping", True, "") == []
-            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
-
-    run(body())
+            assert str(error.attributes["said"]).startswith("only owners may ")
+        assert await site.child.ask("SetPermission", "tsbs", BOB, "ping", True, "") == []
+        assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
 
 
 @pytest.mark.parametrize("code", [Code.UNAUTHORIZED, Code.NOT_RUNNING])
-def test_a_login_can_be_asked_for_while_rave_refuses_the_session(run: Run, bus_address: str, code: Code) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.rave_error = RaveError(code, "no good session")
-            assert await site.child.ask("Relogin", "t", ANN) == 600
-            assert (await refused(site.child, "Relogin", "t", EVE)).code is Code.ACCESS_DENIED
-
-    run(body())
+async def test_a_login_can_be_asked_for_while_rave_refuses_the_session(bus_address: str, code: Code) -> None:
+    async with site_on(bus_address) as site:
+        site.rave_error = RaveError(code, "no good session")
+        assert await site.child.ask("Relogin", "t", ANN) == 600
+        assert (await refused(site.child, "Relogin", "t", EVE)).code is Code.ACCESS_DENIED
 
 
 @pytest.mark.parametrize(
@@ -640,15 +601,14 @@ def test_a_login_can_be_asked_for_while_rave_refuses_the_session(run: Run, bus_a
         ([permission("ping", requires_admin=False)], BOB, False),
     ],
 )
-def test_who_may_send_the_bot_away(
-    run: Run,
+async def test_who_may_send_the_bot_away(
     bus_address: str,
     caplog: pytest.LogCaptureFixture,
     permissions: list[CommandPermission],
     actor: int,
     allowed: bool,
 ) -> None:
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with site_on(bus_address) as site:
             site.store.contents = Contents(admins=(admin(ANN),), permissions=tuple(permissions))
             await site.state.refresh()
@@ -665,23 +625,17 @@ def test_who_may_send_the_bot_away(
                 assert error.attributes["said"] == "only admins may send the bot away"
                 assert f"User {actor} in mesh {MESH} may not send the bot away" in caplog.text
 
-    with caplog.at_level(logging.INFO):
-        run(body())
-
 
 @pytest.mark.parametrize("command", sorted(FIXED_COMMANDS))
-def test_a_fixed_command_can_not_be_changed(run: Run, bus_address: str, command: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            for error in (
-                await refused(site.child, "SetPermission", "tsbs", ANN, command, False, ""),
-                await refused(site.child, "RemovePermission", "ts", ANN, command.upper()),
-            ):
-                assert error.code is Code.INVALID_ARGUMENT
-                assert "can't be changed" in str(error)
-            assert site.store.calls == ["open", "read"]
-
-    run(body())
+async def test_a_fixed_command_can_not_be_changed(bus_address: str, command: str) -> None:
+    async with site_on(bus_address) as site:
+        for error in (
+            await refused(site.child, "SetPermission", "tsbs", ANN, command, False, ""),
+            await refused(site.child, "RemovePermission", "ts", ANN, command.upper()),
+        ):
+            assert error.code is Code.INVALID_ARGUMENT
+            assert "can't be changed" in str(error)
+        assert site.store.calls == ["open", "read"]
 
 
 @pytest.mark.parametrize(
@@ -693,100 +647,77 @@ def test_a_fixed_command_can_not_be_changed(run: Run, bus_address: str, command:
         ("RemovePermission", "ts", ("",)),
     ],
 )
-def test_arguments_are_checked(
-    run: Run, bus_address: str, member: str, signature: str, args: tuple[Any, ...]
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert (await refused(site.child, member, signature, ANN, *args)).code is Code.INVALID_ARGUMENT
-            assert site.store.calls == ["open", "read"]
-
-    run(body())
+async def test_arguments_are_checked(bus_address: str, member: str, signature: str, args: tuple[Any, ...]) -> None:
+    async with site_on(bus_address) as site:
+        assert (await refused(site.child, member, signature, ANN, *args)).code is Code.INVALID_ARGUMENT
+        assert site.store.calls == ["open", "read"]
 
 
-def test_the_last_admin_stays(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            error = await refused(site.child, "RemoveAdmin", "tt", ANN, ANN)
-            assert error.code is Code.LAST_ADMIN
-            assert await site.child.ask("GetAdmins") == [ANN]
-
-    run(body())
+async def test_the_last_admin_stays(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        error = await refused(site.child, "RemoveAdmin", "tt", ANN, ANN)
+        assert error.code is Code.LAST_ADMIN
+        assert await site.child.ask("GetAdmins") == [ANN]
 
 
-def test_while_the_store_is_away_what_is_known_serves_and_changes_are_refused(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.store.failure = DOWN
-            with contextlib.suppress(RaveError):
-                await site.state.refresh()
-            assert await site.child.ask("GetAdmins") == [ANN]
-            assert await site.child.ask("GetPermissions") == {"leave": False}
-            for member, signature, args in CHANGES[:5]:
-                error = await refused(site.child, member, signature, ANN, *args)
-                assert error.code is Code.STORE, member
-            assert (await refused(site.child, "AddAdmin", "tt", EVE, EVE)).code is Code.ACCESS_DENIED
-
-    run(body())
+async def test_while_the_store_is_away_what_is_known_serves_and_changes_are_refused(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.store.failure = DOWN
+        with contextlib.suppress(RaveError):
+            await site.state.refresh()
+        assert await site.child.ask("GetAdmins") == [ANN]
+        assert await site.child.ask("GetPermissions") == {"leave": False}
+        for member, signature, args in CHANGES[:5]:
+            error = await refused(site.child, member, signature, ANN, *args)
+            assert error.code is Code.STORE, member
+        assert (await refused(site.child, "AddAdmin", "tt", EVE, EVE)).code is Code.ACCESS_DENIED
 
 
-def test_while_nothing_is_known_nobody_is_an_admin(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address, loaded=False) as site:
-            for member in ("GetAdmins", "GetPermissions"):
-                error = await refused(site.child, member)
-                assert error.code is Code.STORE
-                assert DOWN.message in str(error)
-            for member, signature, args in [*CHANGES, ("AllowLeave", "t", ())]:
-                assert (await refused(site.child, member, signature, ANN, *args)).code is Code.STORE
-            assert site.account.asked == []
-            assert await site.child.ask("GetCredentials"), "those of the file"
-            site.store.failure = None
-            # It asked, so it is told.
-            await until(lambda: site.child.known.get("admins") == [ANN])
-
-    run(body())
+async def test_while_nothing_is_known_nobody_is_an_admin(bus_address: str) -> None:
+    async with site_on(bus_address, loaded=False) as site:
+        for member in ("GetAdmins", "GetPermissions"):
+            error = await refused(site.child, member)
+            assert error.code is Code.STORE
+            assert DOWN.message in str(error)
+        for member, signature, args in [*CHANGES, ("AllowLeave", "t", ())]:
+            assert (await refused(site.child, member, signature, ANN, *args)).code is Code.STORE
+        assert site.account.asked == []
+        assert await site.child.ask("GetCredentials"), "those of the file"
+        site.store.failure = None
+        # It asked, so it is told.
+        await until(lambda: site.child.known.get("admins") == [ANN])
 
 
-def test_refresh_reads_what_somebody_else_has_changed(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.store.contents = Contents(admins=(admin(ANN), admin(BOB)), permissions=())
-            assert await site.child.ask("Refresh", "t", ANN) == [2, 0]
-            assert site.refreshed == 1
-            assert site.child.known == {"admins": [ANN, BOB], "permissions": {}}
-
-    run(body())
+async def test_refresh_reads_what_somebody_else_has_changed(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.store.contents = Contents(admins=(admin(ANN), admin(BOB)), permissions=())
+        assert await site.child.ask("Refresh", "t", ANN) == [2, 0]
+        assert site.refreshed == 1
+        assert site.child.known == {"admins": [ANN, BOB], "permissions": {}}
 
 
-def test_a_login_begins_with_the_accounts_address_and_its_end_can_be_waited_for(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.child.ask("Relogin", "t", ANN) == 600
-            assert site.account.asked == [""]
-            assert await site.child.ask("LoginEnded") == []
-            site.account.ended = RaveError(Code.NOT_CONFIRMED, "the link was not followed in time")
-            error = await refused(site.child, "LoginEnded")
-            assert error.code is Code.NOT_CONFIRMED
-            assert error.attributes["said"] == "the link was not followed in time"
-
-    run(body())
+async def test_a_login_begins_with_the_accounts_address_and_its_end_can_be_waited_for(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.child.ask("Relogin", "t", ANN) == 600
+        assert site.account.asked == [""]
+        assert await site.child.ask("LoginEnded") == []
+        site.account.ended = RaveError(Code.NOT_CONFIRMED, "the link was not followed in time")
+        error = await refused(site.child, "LoginEnded")
+        assert error.code is Code.NOT_CONFIRMED
+        assert error.attributes["said"] == "the link was not followed in time"
 
 
-def test_changes_of_many_at_once_are_all_kept(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            names_ = [f"command-{number}" for number in range(20)]
-            await asyncio.gather(
-                *(
-                    (site.child if number % 2 else site.other).ask("SetPermission", "tsbs", ANN, name, True, "")
-                    for number, name in enumerate(names_)
-                )
+async def test_changes_of_many_at_once_are_all_kept(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        names_ = [f"command-{number}" for number in range(20)]
+        await asyncio.gather(
+            *(
+                (site.child if number % 2 else site.other).ask("SetPermission", "tsbs", ANN, name, True, "")
+                for number, name in enumerate(names_)
             )
-            expected = {"leave": False, **dict.fromkeys(names_, True)}
-            assert site.child.known["permissions"] == site.other.known["permissions"] == expected
-
-    run(body())
+        )
+        expected = {"leave": False, **dict.fromkeys(names_, True)}
+        assert site.child.known["permissions"] == site.other.known["permissions"] == expected
 
 
 @pytest.mark.parametrize(
@@ -826,32 +757,29 @@ def test_the_chat_hears_no_internals_and_the_log_does(
         assert f"some mesh has failed (error {incident}): {error}" in caplog.text
 
 
-def test_a_bot_that_was_taken_over_can_not_fill_the_store(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_bot_that_was_taken_over_can_not_fill_the_store(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert bot_requests._MAX_ENTRIES == 500
     monkeypatch.setattr(bot_requests, "_MAX_ENTRIES", 1)
 
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            for member, signature, args in (
-                ("AddAdmin", "tt", (EVE,)),
-                ("SetPermission", "tsbs", ("ping", True, "")),
-            ):
-                error = await refused(site.child, member, signature, ANN, *args)
-                assert error.code is Code.INVALID_ARGUMENT
-                assert "as many as the chat may make" in str(error)
-            # What is there already may change.
-            await site.child.ask("SetPermission", "tsbs", ANN, "leave", True, "")
-            assert await site.child.ask("AddAdmin", "tt", ANN, ANN) is False
-
-    run(body())
+    async with site_on(bus_address) as site:
+        for member, signature, args in (
+            ("AddAdmin", "tt", (EVE,)),
+            ("SetPermission", "tsbs", ("ping", True, "")),
+        ):
+            error = await refused(site.child, member, signature, ANN, *args)
+            assert error.code is Code.INVALID_ARGUMENT
+            assert "as many as the chat may make" in str(error)
+        # What is there already may change.
+        await site.child.ask("SetPermission", "tsbs", ANN, "leave", True, "")
+        assert await site.child.ask("AddAdmin", "tt", ANN, ANN) is False
 
 
-def test_a_code_makes_an_admin_of_whom_all_meshes_know(
-    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_a_code_makes_an_admin_of_whom_all_meshes_know(
+    bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
+    with caplog.at_level(logging.DEBUG):
         async with site_on(bus_address) as site:
             assert await site.other.ask("GetAdmins") == [ANN]
             code = site.claims.issue()
@@ -863,54 +791,42 @@ def test_a_code_makes_an_admin_of_whom_all_meshes_know(
             assert code not in caplog.text
             assert code.replace("-", "") not in caplog.text
 
-    with caplog.at_level(logging.DEBUG):
-        run(body())
+
+async def test_wrong_codes_count_in_all_meshes_together(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        code = site.claims.issue()
+        for child in (site.child, site.other, site.child, site.other, site.child):
+            assert (await refused(child, "ClaimAdmin", "ts", EVE, "AAAA-AAAA")).code is Code.ACCESS_DENIED
+        assert (await refused(site.other, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
+        assert site.state.admins == {ANN}
 
 
-def test_wrong_codes_count_in_all_meshes_together(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            code = site.claims.issue()
-            for child in (site.child, site.other, site.child, site.other, site.child):
-                assert (await refused(child, "ClaimAdmin", "ts", EVE, "AAAA-AAAA")).code is Code.ACCESS_DENIED
-            assert (await refused(site.other, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
-            assert site.state.admins == {ANN}
-
-    run(body())
-
-
-def test_a_code_that_could_not_be_used_stays_good(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            code = site.claims.issue()
-            site.store.failure = DOWN
-            assert (await refused(site.child, "ClaimAdmin", "ts", EVE, code)).code is Code.STORE
-            site.store.failure = None
-            await site.state.refresh()
-            assert (await refused(site.child, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
-            assert (await refused(site.stranger, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
-            assert await site.child.ask("ClaimAdmin", "ts", EVE, code) is True
-
-    run(body())
+async def test_a_code_that_could_not_be_used_stays_good(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        code = site.claims.issue()
+        site.store.failure = DOWN
+        assert (await refused(site.child, "ClaimAdmin", "ts", EVE, code)).code is Code.STORE
+        site.store.failure = None
+        await site.state.refresh()
+        assert (await refused(site.child, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
+        assert (await refused(site.stranger, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
+        assert await site.child.ask("ClaimAdmin", "ts", EVE, code) is True
 
 
-def test_a_room_remembers_what_its_bot_writes_and_no_bot_reads_that_of_another(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.child.ask("ReadDocument", "s", "queue") == [False, ""]
-            await site.child.ask("WriteDocument", "ss", "queue", '{ "a": 1 }')
-            assert await site.child.ask("ReadDocument", "s", "queue") == [True, '{"a":1}']
-            assert await site.other.ask("ReadDocument", "s", "queue") == [False, ""]
-            await site.child.ask("AppendHistory", "ss", "played", '{"title":"one"}')
-            (entry,) = await site.child.ask("ReadHistory", "su", "played", 5)
-            assert json.loads(entry)["title"] == "one"
-            assert await site.other.ask("ReadHistory", "su", "played", 5) == []
-            for text, why in (("{", "not valid JSON"), ("1", "object or list")):
-                error = await refused(site.child, "WriteDocument", "ss", "queue", text)
-                assert error.code is Code.INVALID_ARGUMENT
-                assert why in error.message
-
-    run(body())
+async def test_a_room_remembers_what_its_bot_writes_and_no_bot_reads_that_of_another(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.child.ask("ReadDocument", "s", "queue") == [False, ""]
+        await site.child.ask("WriteDocument", "ss", "queue", '{ "a": 1 }')
+        assert await site.child.ask("ReadDocument", "s", "queue") == [True, '{"a":1}']
+        assert await site.other.ask("ReadDocument", "s", "queue") == [False, ""]
+        await site.child.ask("AppendHistory", "ss", "played", '{"title":"one"}')
+        (entry,) = await site.child.ask("ReadHistory", "su", "played", 5)
+        assert json.loads(entry)["title"] == "one"
+        assert await site.other.ask("ReadHistory", "su", "played", 5) == []
+        for text, why in (("{", "not valid JSON"), ("1", "object or list")):
+            error = await refused(site.child, "WriteDocument", "ss", "queue", text)
+            assert error.code is Code.INVALID_ARGUMENT
+            assert why in error.message
 
 
 def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
@@ -938,17 +854,14 @@ def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
     assert said == [f"A user in mesh {MESH} is forgotten: 2 entries"]
 
 
-def test_a_store_that_is_away_is_told_in_words_for_the_room(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.store.failure = DOWN
-            for member, signature, args in MEMORY:
-                error = await refused(site.child, member, signature, *args)
-                assert error.code is Code.STORE
-                assert "the store can't be used now" in error.message
-                assert DOWN.message not in error.message
-
-    run(body())
+async def test_a_store_that_is_away_is_told_in_words_for_the_room(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.store.failure = DOWN
+        for member, signature, args in MEMORY:
+            error = await refused(site.child, member, signature, *args)
+            assert error.code is Code.STORE
+            assert "the store can't be used now" in error.message
+            assert DOWN.message not in error.message
 
 
 def test_an_outage_is_logged_once_and_not_whenever_a_bot_asks_for_its_memory(

@@ -31,55 +31,52 @@ from tests.unit.operator_site import ANN, BOB, FILM, Run, site_on
 # Meshes.
 
 
-def test_the_meshes(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=FILM)}
-            assert await site.ask("ListMeshes") == [
-                [
-                    [MESH, "A film", "stopped", names.mesh_path(MESH)],
-                    [OTHER, "", "stopped", names.mesh_path(OTHER)],
-                ]
+async def test_the_meshes(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=FILM)}
+        assert await site.ask("ListMeshes") == [
+            [
+                [MESH, "A film", "stopped", names.mesh_path(MESH)],
+                [OTHER, "", "stopped", names.mesh_path(OTHER)],
             ]
-            site.fleet.records[MESH].worker.since = 2.5
-            assert await site.ask("DescribeMeshes") == [
-                [
-                    [MESH, "A film", "stopped", "", 2_500_000, len(FILM.users), 0, False],
-                    [OTHER, "", "stopped", "", 0, 0, 0, False],
-                ]
+        ]
+        site.fleet.records[MESH].worker.since = 2.5
+        assert await site.ask("DescribeMeshes") == [
+            [
+                [MESH, "A film", "stopped", "", 2_500_000, len(FILM.users), 0, False],
+                [OTHER, "", "stopped", "", 0, 0, 0, False],
             ]
-            assert await site.ask("GetMesh", "s", MESH) == [names.mesh_path(MESH)]
-            await site.ask("StartMesh", "s", MESH)
-            await site.ask("StopMesh", "s", OTHER)
-            await site.ask("RestartMesh", "s", MESH)
-            await site.ask("ReconnectMesh", "s", MESH)
-            await site.ask("SetDebug", "sb", MESH, True)
-            asked = [
-                ("start_mesh", MESH, "ann"),
-                ("stop_mesh", OTHER, "ann"),
-                ("restart_mesh", MESH),
-                ("reconnect_mesh", MESH),
-                ("set_debug", MESH, True),
-            ]
-            assert site.fleet.asked == asked
-            assert not site.discovery._asked.is_set()
-            site.discovery.round = 6
-            assert await site.ask("Discover") == [7]
-            assert site.discovery._asked.is_set()
-            read, operate = PolkitAction.READ, PolkitAction.OPERATE
-            assert site.rights == [
-                ("ListMeshes", read),
-                ("DescribeMeshes", read),
-                ("GetMesh", read),
-                ("StartMesh", operate),
-                ("StopMesh", operate),
-                ("RestartMesh", operate),
-                ("ReconnectMesh", operate),
-                ("SetDebug", operate),
-                ("Discover", operate),
-            ]
-
-    run(body())
+        ]
+        assert await site.ask("GetMesh", "s", MESH) == [names.mesh_path(MESH)]
+        await site.ask("StartMesh", "s", MESH)
+        await site.ask("StopMesh", "s", OTHER)
+        await site.ask("RestartMesh", "s", MESH)
+        await site.ask("ReconnectMesh", "s", MESH)
+        await site.ask("SetDebug", "sb", MESH, True)
+        asked = [
+            ("start_mesh", MESH, "ann"),
+            ("stop_mesh", OTHER, "ann"),
+            ("restart_mesh", MESH),
+            ("reconnect_mesh", MESH),
+            ("set_debug", MESH, True),
+        ]
+        assert site.fleet.asked == asked
+        assert not site.discovery._asked.is_set()
+        site.discovery.round = 6
+        assert await site.ask("Discover") == [7]
+        assert site.discovery._asked.is_set()
+        read, operate = PolkitAction.READ, PolkitAction.OPERATE
+        assert site.rights == [
+            ("ListMeshes", read),
+            ("DescribeMeshes", read),
+            ("GetMesh", read),
+            ("StartMesh", operate),
+            ("StopMesh", operate),
+            ("RestartMesh", operate),
+            ("ReconnectMesh", operate),
+            ("SetDebug", operate),
+            ("Discover", operate),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -100,35 +97,29 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
         ("Explain", "x", Code.INVALID_ARGUMENT),
     ],
 )
-def test_what_is_refused_about_meshes(run: Run, bus_address: str, member: str, mesh: str, code: Code) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            error = await site.refused(member, "s", mesh)
-            assert error.code is code
-            assert error.attributes["error_name"] == f"org.ravesvc.Rave1.Error.{code}"
-
-    run(body())
+async def test_what_is_refused_about_meshes(bus_address: str, member: str, mesh: str, code: Code) -> None:
+    async with site_on(bus_address) as site:
+        error = await site.refused(member, "s", mesh)
+        assert error.code is code
+        assert error.attributes["error_name"] == f"org.ravesvc.Rave1.Error.{code}"
 
 
 # Why it is as it is.
 
 
-def test_the_plan_is_told_with_its_reasons(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.ask("Plan") == [[]]
-            site.fleet.decisions = (
-                Decision(MESH, Action.START, "discovery lists it"),
-                Decision(OTHER, Action.SKIP, "it could not be reached: no route\nto host" + "x" * 1000),
-            )
-            long = "it could not be reached: no route?to host"
-            assert await site.ask("Plan") == [
-                [[MESH, "start", "discovery lists it"], [OTHER, "skip", long + "x" * (500 - len(long))]]
-            ]
-            assert site.rights == [("Plan", PolkitAction.READ)] * 2
-            assert site.fleet.asked == [], "nothing is done"
-
-    run(body())
+async def test_the_plan_is_told_with_its_reasons(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.ask("Plan") == [[]]
+        site.fleet.decisions = (
+            Decision(MESH, Action.START, "discovery lists it"),
+            Decision(OTHER, Action.SKIP, "it could not be reached: no route\nto host" + "x" * 1000),
+        )
+        long = "it could not be reached: no route?to host"
+        assert await site.ask("Plan") == [
+            [[MESH, "start", "discovery lists it"], [OTHER, "skip", long + "x" * (500 - len(long))]]
+        ]
+        assert site.rights == [("Plan", PolkitAction.READ)] * 2
+        assert site.fleet.asked == [], "nothing is done"
 
 
 @pytest.fixture
@@ -141,7 +132,7 @@ def _utc() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_utc")
-def test_one_answer_explains_a_mesh_that_is_blocked(run: Run, bus_address: str) -> None:
+async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> None:
     block = Block(
         mesh=MESH,
         reason=Reason.CONNECTION_FAILURES,
@@ -151,110 +142,92 @@ def test_one_answer_explains_a_mesh_that_is_blocked(run: Run, bus_address: str) 
         count=2,
     )
 
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.discovery.last_good = 1_699_999_000.0
-            site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
-            site.blocks.memories[MESH] = MeshMemory(blocks=2, failures=1, last_error="no route to host")
-            site.fleet.decisions = (
-                Decision(OTHER, Action.KEEP, "it runs"),
-                Decision(MESH, Action.SKIP, "it could not be reached: no route to host"),
-            )
-            film = Mesh(MESH, "server.example:443", "A\nfilm", True, ())
-            site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=film, block=block)}
-            lines, details = await site.ask("Explain", "s", MESH)
-            assert lines == [
-                f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
-                "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56.",
-                "Discovery fails now, so what was known goes on: no route.",
-                "It was put on the blocklist on 2023-11-14 at 22:13, by service: it could not be reached: "
-                "no route to host, 2 times in a row.",
-                "1 failed attempt since a connection last held: no route to host.",
-                "Its unit is inactive (dead).",
-                "Next: it is tried again on 2023-11-14 at 23:13.",
-            ]
-            told = {name: details[name] for name in ("State", "Action", "Blocks", "Attempts", "Outdated")}
-            assert told == {"State": "blocked", "Action": "skip", "Blocks": 2, "Attempts": 1, "Outdated": False}
-            assert details["BlockSinceTimestamp"] == 1_700_000_000_000_000
-            assert details["NextRetryTimestamp"] == 1_700_003_600_000_000
-            assert details["LastDiscoveryTimestamp"] == 1_699_999_000_000_000
-            assert details["SilenceUSec"] == 1_500_000
-            assert site.rights == [("Explain", PolkitAction.READ)]
-
-    run(body())
+    async with site_on(bus_address) as site:
+        site.discovery.last_good = 1_699_999_000.0
+        site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
+        site.blocks.memories[MESH] = MeshMemory(blocks=2, failures=1, last_error="no route to host")
+        site.fleet.decisions = (
+            Decision(OTHER, Action.KEEP, "it runs"),
+            Decision(MESH, Action.SKIP, "it could not be reached: no route to host"),
+        )
+        film = Mesh(MESH, "server.example:443", "A\nfilm", True, ())
+        site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=film, block=block)}
+        lines, details = await site.ask("Explain", "s", MESH)
+        assert lines == [
+            f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
+            "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56.",
+            "Discovery fails now, so what was known goes on: no route.",
+            "It was put on the blocklist on 2023-11-14 at 22:13, by service: it could not be reached: "
+            "no route to host, 2 times in a row.",
+            "1 failed attempt since a connection last held: no route to host.",
+            "Its unit is inactive (dead).",
+            "Next: it is tried again on 2023-11-14 at 23:13.",
+        ]
+        told = {name: details[name] for name in ("State", "Action", "Blocks", "Attempts", "Outdated")}
+        assert told == {"State": "blocked", "Action": "skip", "Blocks": 2, "Attempts": 1, "Outdated": False}
+        assert details["BlockSinceTimestamp"] == 1_700_000_000_000_000
+        assert details["NextRetryTimestamp"] == 1_700_003_600_000_000
+        assert details["LastDiscoveryTimestamp"] == 1_699_999_000_000_000
+        assert details["SilenceUSec"] == 1_500_000
+        assert site.rights == [("Explain", PolkitAction.READ)]
 
 
 @pytest.mark.parametrize("blocked", [True, False])
-def test_a_mesh_may_be_in_no_plan_and_a_block_without_an_end(run: Run, bus_address: str, blocked: bool) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            record = site.fleet.records[MESH] = MeshState(MESH)
-            if blocked:
-                record.block = Block(mesh=MESH, reason=Reason.KICKED, since=3_600_001, until=None)
-            site.roll.old = [MESH]
-            _, details = await site.ask("Explain", "s", MESH)
-            assert (details["Action"], details["NextRetryTimestamp"], details["Outdated"]) == ("", 0, True)
-            assert details["BlockSinceTimestamp"] == (1000 if blocked else 0)
-
-    run(body())
+async def test_a_mesh_may_be_in_no_plan_and_a_block_without_an_end(bus_address: str, blocked: bool) -> None:
+    async with site_on(bus_address) as site:
+        record = site.fleet.records[MESH] = MeshState(MESH)
+        if blocked:
+            record.block = Block(mesh=MESH, reason=Reason.KICKED, since=3_600_001, until=None)
+        site.roll.old = [MESH]
+        _, details = await site.ask("Explain", "s", MESH)
+        assert (details["Action"], details["NextRetryTimestamp"], details["Outdated"]) == ("", 0, True)
+        assert details["BlockSinceTimestamp"] == (1000 if blocked else 0)
 
 
-def test_the_health_of_a_mesh_is_that_of_the_moment(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            record = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
-            site.fleet.records[MESH] = record
-            assert await site.ask("GetHealth", "s", MESH) == ["connected", 1_500_000, True]
-            # Whether it was announced or not.
-            record.worker.healthy = False
-            site.fleet.health.seconds = 61.25
-            assert await site.ask("GetHealth", "s", MESH) == ["unhealthy", 61_250_000, False]
-            assert site.rights == [("GetHealth", PolkitAction.READ)] * 2
-
-    run(body())
+async def test_the_health_of_a_mesh_is_that_of_the_moment(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        record = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
+        site.fleet.records[MESH] = record
+        assert await site.ask("GetHealth", "s", MESH) == ["connected", 1_500_000, True]
+        # Whether it was announced or not.
+        record.worker.healthy = False
+        site.fleet.health.seconds = 61.25
+        assert await site.ask("GetHealth", "s", MESH) == ["unhealthy", 61_250_000, False]
+        assert site.rights == [("GetHealth", PolkitAction.READ)] * 2
 
 
-def test_the_health_of_all(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.ask("GetHealthStats") == [21, 15, 1, 11, 4, 5]
-            assert site.rights == [("GetHealthStats", PolkitAction.READ)]
-            assert list(ManagerObject.methods["GetHealthStats"].returns) == list(Stats._fields)
-
-    run(body())
+async def test_the_health_of_all(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.ask("GetHealthStats") == [21, 15, 1, 11, 4, 5]
+        assert site.rights == [("GetHealthStats", PolkitAction.READ)]
+        assert list(ManagerObject.methods["GetHealthStats"].returns) == list(Stats._fields)
 
 
 # A roll.
 
 
-def test_a_roll_is_begun_and_cancelled(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.roll.old = [MESH, OTHER]
-            assert await site.ask("Roll") == [2]
-            assert (await site.refused("Roll")).code is Code.BUSY
-            assert await site.ask("CancelRoll") == []
-            assert site.roll.asked == ["start", "start", "cancel"]
-            assert site.rights == [(member, PolkitAction.OPERATE) for member in ("Roll", "Roll", "CancelRoll")]
-
-    run(body())
+async def test_a_roll_is_begun_and_cancelled(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.roll.old = [MESH, OTHER]
+        assert await site.ask("Roll") == [2]
+        assert (await site.refused("Roll")).code is Code.BUSY
+        assert await site.ask("CancelRoll") == []
+        assert site.roll.asked == ["start", "start", "cancel"]
+        assert site.rights == [(member, PolkitAction.OPERATE) for member in ("Roll", "Roll", "CancelRoll")]
 
 
-def test_a_roll_is_followed_by_signals(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.manager.roll_progress(0, 1, MESH)
-            site.manager.roll_progress(1, 1, "")
-            site.manager.roll_finished(None)
-            site.manager.roll_finished(RaveError(Code.NOT_RUNNING, "it is not connected again", hint="look"))
-            assert await site.said() == [
-                ("RollProgress", 0, 1, MESH),
-                ("RollProgress", 1, 1, ""),
-                ("RollFinished", "", ""),
-                ("RollFinished", "NotRunning", "it is not connected again (look)"),
-            ]
-
-    run(body())
+async def test_a_roll_is_followed_by_signals(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.manager.roll_progress(0, 1, MESH)
+        site.manager.roll_progress(1, 1, "")
+        site.manager.roll_finished(None)
+        site.manager.roll_finished(RaveError(Code.NOT_RUNNING, "it is not connected again", hint="look"))
+        assert await site.said() == [
+            ("RollProgress", 0, 1, MESH),
+            ("RollProgress", 1, 1, ""),
+            ("RollFinished", "", ""),
+            ("RollFinished", "NotRunning", "it is not connected again (look)"),
+        ]
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
@@ -292,20 +265,15 @@ def test_the_answer_to_a_roll_comes_before_all_that_is_told_of_it(
 
 
 @pytest.mark.parametrize("code", [Code.CONFIG, Code.LOGIN_NEEDED, Code.STORE, Code.BAD_FILE])
-def test_a_round_that_can_not_begin_is_refused_with_what_is_in_the_way(
-    run: Run, bus_address: str, code: Code
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.discovery.hold(RaveError(code, "that is in the way", hint="mend it"))
-            error = await site.refused("Discover")
-            assert error.code is code
-            assert "that is in the way (mend it)" in str(error)
-            assert not site.discovery._asked.is_set()
-            site.discovery.release()
-            assert await site.ask("Discover") == [1]
-
-    run(body())
+async def test_a_round_that_can_not_begin_is_refused_with_what_is_in_the_way(bus_address: str, code: Code) -> None:
+    async with site_on(bus_address) as site:
+        site.discovery.hold(RaveError(code, "that is in the way", hint="mend it"))
+        error = await site.refused("Discover")
+        assert error.code is code
+        assert "that is in the way (mend it)" in str(error)
+        assert not site.discovery._asked.is_set()
+        site.discovery.release()
+        assert await site.ask("Discover") == [1]
 
 
 # Losses that are true.
@@ -351,72 +319,63 @@ UNSET = {
 }
 
 
-def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            assert await site.properties() == UNSET
-            site.manager.discovery_finished()
-            assert await site.said() == [("DiscoveryFinished", 0, 0, "")]
-            site.discovery.round = 7
-            await site.discovery._one_round()
-            worker = WorkerState(connected=True, command_errors=("b.py: it fails", "a.py: it fails"))
-            connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=worker)
-            other = MeshState(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
-            site.fleet.records = {MESH: connected, OTHER: other}
-            site.manager.show("2 meshes")
-            site.manager.discovery_finished()
-            at = int(site.discovery.last_good * 1_000_000)
-            changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
-            changed["CommandErrors"] = ["a.py: it fails", "b.py: it fails"]
-            assert await site.said() == [
-                ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                ("DiscoveryFinished", 7, 1, ""),
-            ]
-            site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
-            site.discovery._known_until = 1.5
-            site.discovery.census.held_back = 3
-            site.manager.show("2 meshes")
-            await asyncio.sleep(0)
-            site.manager.discovery_finished()
-            changed = {"DiscoveryError": "no route (wait)", "StaleSinceTimestamp": 1_500_000, "HeldBack": 3}
-            assert await site.said() == [
-                ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                ("DiscoveryFinished", 7, 1, "no route (wait)"),
-            ]
-
-    run(body())
+async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.properties() == UNSET
+        site.manager.discovery_finished()
+        assert await site.said() == [("DiscoveryFinished", 0, 0, "")]
+        site.discovery.round = 7
+        await site.discovery._one_round()
+        worker = WorkerState(connected=True, command_errors=("b.py: it fails", "a.py: it fails"))
+        connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=worker)
+        other = MeshState(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
+        site.fleet.records = {MESH: connected, OTHER: other}
+        site.manager.show("2 meshes")
+        site.manager.discovery_finished()
+        at = int(site.discovery.last_good * 1_000_000)
+        changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
+        changed["CommandErrors"] = ["a.py: it fails", "b.py: it fails"]
+        assert await site.said() == [
+            ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
+            ("DiscoveryFinished", 7, 1, ""),
+        ]
+        site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
+        site.discovery._known_until = 1.5
+        site.discovery.census.held_back = 3
+        site.manager.show("2 meshes")
+        await asyncio.sleep(0)
+        site.manager.discovery_finished()
+        changed = {"DiscoveryError": "no route (wait)", "StaleSinceTimestamp": 1_500_000, "HeldBack": 3}
+        assert await site.said() == [
+            ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
+            ("DiscoveryFinished", 7, 1, "no route (wait)"),
+        ]
 
 
-def test_how_many_are_not_well_or_old_are_properties_too(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            hung = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(healthy=False))
-            site.fleet.records = {MESH: hung, OTHER: MeshState(OTHER)}
-            site.roll.old = [MESH, OTHER]
-            site.manager.show("2 meshes")
-            assert await site.properties() == UNSET | {
-                "Status": "2 meshes",
-                "Meshes": 2,
-                "Unhealthy": 1,
-                "Outdated": 2,
-            }
-
-    run(body())
+async def test_how_many_are_not_well_or_old_are_properties_too(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        hung = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(healthy=False))
+        site.fleet.records = {MESH: hung, OTHER: MeshState(OTHER)}
+        site.roll.old = [MESH, OTHER]
+        site.manager.show("2 meshes")
+        assert await site.properties() == UNSET | {
+            "Status": "2 meshes",
+            "Meshes": 2,
+            "Unhealthy": 1,
+            "Outdated": 2,
+        }
 
 
-def test_a_refused_identity_is_an_obstacle(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            for code, obstacle in [
-                (Code.IDENTITY, "refused (check it)"),
-                (Code.CLOCK, "refused (check it)"),
-                (Code.NETWORK, ""),
-            ]:
-                site.discovery.error = RaveError(code, "refused", hint="check it")
-                (status,) = await site.ask("GetStatus")
-                assert status["Obstacle"] == obstacle
-
-    run(body())
+async def test_a_refused_identity_is_an_obstacle(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        for code, obstacle in [
+            (Code.IDENTITY, "refused (check it)"),
+            (Code.CLOCK, "refused (check it)"),
+            (Code.NETWORK, ""),
+        ]:
+            site.discovery.error = RaveError(code, "refused", hint="check it")
+            (status,) = await site.ask("GetStatus")
+            assert status["Obstacle"] == obstacle
 
 
 # What the objects beside the manager have.
@@ -432,36 +391,30 @@ BESIDE = {
 }
 
 
-def test_the_status_is_every_property_and_a_count_of_states(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": []}
-            expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": ""}
-            assert await site.ask("GetStatus") == [expected]
-            connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
-            site.fleet.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
-            site.account.step = "waiting"
-            site.account_object.show(login_needed=True)
-            site.store.failure = DOWN
-            with contextlib.suppress(RaveError):
-                await site.state.refresh()
-            (status,) = await site.ask("GetStatus")
-            assert status["States"] == {"connected": 1, "stopped": 2}
-            assert (status["LoginNeeded"], status["LoginStep"]) == (True, "waiting")
-            assert status["StoreError"] == str(DOWN)
-            assert site.rights == [("GetStatus", PolkitAction.READ)] * 2
-
-    run(body())
+async def test_the_status_is_every_property_and_a_count_of_states(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": []}
+        expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": ""}
+        assert await site.ask("GetStatus") == [expected]
+        connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
+        site.fleet.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
+        site.account.step = "waiting"
+        site.account_object.show(login_needed=True)
+        site.store.failure = DOWN
+        with contextlib.suppress(RaveError):
+            await site.state.refresh()
+        (status,) = await site.ask("GetStatus")
+        assert status["States"] == {"connected": 1, "stopped": 2}
+        assert (status["LoginNeeded"], status["LoginStep"]) == (True, "waiting")
+        assert status["StoreError"] == str(DOWN)
+        assert site.rights == [("GetStatus", PolkitAction.READ)] * 2
 
 
-def test_users_of_a_mesh_and_which_of_them_are_admins(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.fleet.records[MESH] = MeshState(MESH)
-            await site.state.add_admin(ANN, ANN)
-            assert await site.ask("ListUsers", "s", MESH) == [[[ANN, "Ann", True], [BOB, "Bob", False]], 300]
-            with pytest.raises(RaveError) as e:
-                await site.ask("ListUsers", "s", OTHER)
-            assert e.value.code is Code.NO_SUCH_MESH
-
-    run(body())
+async def test_users_of_a_mesh_and_which_of_them_are_admins(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.fleet.records[MESH] = MeshState(MESH)
+        await site.state.add_admin(ANN, ANN)
+        assert await site.ask("ListUsers", "s", MESH) == [[[ANN, "Ann", True], [BOB, "Bob", False]], 300]
+        with pytest.raises(RaveError) as e:
+            await site.ask("ListUsers", "s", OTHER)
+        assert e.value.code is Code.NO_SUCH_MESH

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from tests.unit.bus_fakes import connected
 from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
-Run = Callable[[Any], Any]
 FILM = Mesh(MESH, "server.example:443", "A film", True, (1, 2))
 
 
@@ -70,70 +69,62 @@ async def site_on(address: str) -> AsyncIterator[Site]:
         yield site
 
 
-def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdrawn(
-    run: Run, bus_address: str
-) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            run_state = RunState(phase=RunPhase.RUNNING, process=100, restarts=2)
-            worker = WorkerState(connected=True, since=1.5)
-            record = MeshState(MESH, listed=FILM, run=run_state, worker=worker)
-            site.objects.show(record)
-            path = names.mesh_path(MESH)
-            expected = {
-                "Id": MESH,
-                "Title": "A film",
-                "Server": "server.example:443",
-                "Invited": True,
-                "Unit": f"rave-mesh@{MESH}.service",
-                "State": "connected",
-                "Reason": "",
-                "Healthy": True,
-                "Outdated": False,
-                "Debug": False,
-                "Users": 2,
-                "MainPID": 100,
-                "Restarts": 2,
-                "SinceTimestamp": 1_500_000,
-            }
-            announced = (names.MANAGER_PATH, "InterfacesAdded", path, {names.MESH_INTERFACE: expected})
-            assert await site.said() == [announced]
-            assert await site.properties(path, names.MESH_INTERFACE) == expected
-            worker.connected, worker.last_error = False, "the connection broke"
-            site.objects.show(record)
-            site.objects.show(record)
-            changed: dict[str, Any] = {"State": "disconnected", "Reason": "the connection broke"}
-            assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
-            worker.healthy = False
-            site.roll.old.add(MESH)
-            site.objects.show(record)
-            changed = {"State": "unhealthy", "Reason": "its process does not answer", "Healthy": False}
-            worker.debug = True
-            site.objects.show(record)
-            changed["Outdated"] = changed["Debug"] = True
-            assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
-            site.objects.hide(record)
-            site.objects.hide(record)
-            removed = (names.MANAGER_PATH, "InterfacesRemoved", path, [names.MESH_INTERFACE])
-            assert await site.said() == [removed]
-            with pytest.raises(RaveError):
-                await site.properties(path, names.MESH_INTERFACE)
-            site.objects.show(record)
-            assert [said[1] for said in await site.said()] == ["InterfacesAdded"], "it may come back"
-
-    run(body())
+async def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdrawn(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        run_state = RunState(phase=RunPhase.RUNNING, process=100, restarts=2)
+        worker = WorkerState(connected=True, since=1.5)
+        record = MeshState(MESH, listed=FILM, run=run_state, worker=worker)
+        site.objects.show(record)
+        path = names.mesh_path(MESH)
+        expected = {
+            "Id": MESH,
+            "Title": "A film",
+            "Server": "server.example:443",
+            "Invited": True,
+            "Unit": f"rave-mesh@{MESH}.service",
+            "State": "connected",
+            "Reason": "",
+            "Healthy": True,
+            "Outdated": False,
+            "Debug": False,
+            "Users": 2,
+            "MainPID": 100,
+            "Restarts": 2,
+            "SinceTimestamp": 1_500_000,
+        }
+        announced = (names.MANAGER_PATH, "InterfacesAdded", path, {names.MESH_INTERFACE: expected})
+        assert await site.said() == [announced]
+        assert await site.properties(path, names.MESH_INTERFACE) == expected
+        worker.connected, worker.last_error = False, "the connection broke"
+        site.objects.show(record)
+        site.objects.show(record)
+        changed: dict[str, Any] = {"State": "disconnected", "Reason": "the connection broke"}
+        assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
+        worker.healthy = False
+        site.roll.old.add(MESH)
+        site.objects.show(record)
+        changed = {"State": "unhealthy", "Reason": "its process does not answer", "Healthy": False}
+        worker.debug = True
+        site.objects.show(record)
+        changed["Outdated"] = changed["Debug"] = True
+        assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
+        site.objects.hide(record)
+        site.objects.hide(record)
+        removed = (names.MANAGER_PATH, "InterfacesRemoved", path, [names.MESH_INTERFACE])
+        assert await site.said() == [removed]
+        with pytest.raises(RaveError):
+            await site.properties(path, names.MESH_INTERFACE)
+        site.objects.show(record)
+        assert [said[1] for said in await site.said()] == ["InterfacesAdded"], "it may come back"
 
 
-def test_a_mesh_that_is_not_listed_has_no_title(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            block = Block(mesh=MESH, reason=Reason.KICKED, since=0, until=None)
-            site.objects.show(MeshState(MESH, block=block))
-            site.objects.show(MeshState(OTHER, listed=dataclasses.replace(FILM, id=OTHER, server=None)))
-            values = await site.properties(names.mesh_path(MESH), names.MESH_INTERFACE)
-            assert (values["Title"], values["Server"], values["Users"], values["Invited"]) == ("", "", 0, False)
-            assert (values["State"], values["Reason"]) == ("blocked", "the bot was kicked")
-            values = await site.properties(names.mesh_path(OTHER), names.MESH_INTERFACE)
-            assert (values["Server"], values["State"]) == ("", "stopped")
-
-    run(body())
+async def test_a_mesh_that_is_not_listed_has_no_title(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        block = Block(mesh=MESH, reason=Reason.KICKED, since=0, until=None)
+        site.objects.show(MeshState(MESH, block=block))
+        site.objects.show(MeshState(OTHER, listed=dataclasses.replace(FILM, id=OTHER, server=None)))
+        values = await site.properties(names.mesh_path(MESH), names.MESH_INTERFACE)
+        assert (values["Title"], values["Server"], values["Users"], values["Invited"]) == ("", "", 0, False)
+        assert (values["State"], values["Reason"]) == ("blocked", "the bot was kicked")
+        values = await site.properties(names.mesh_path(OTHER), names.MESH_INTERFACE)
+        assert (values["Server"], values["State"]) == ("", "stopped")

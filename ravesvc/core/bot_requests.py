@@ -72,7 +72,7 @@ class BotRequests:
 
     def __init__(
         self,
-        blocks: Blocklist,
+        blocklist: Blocklist,
         state: CachedStore,
         account: Account,
         claims: Claims,
@@ -93,7 +93,7 @@ class BotRequests:
         """
         self.pause = pause
         self.chat_form = chat_form
-        self._blocks = blocks
+        self._blocklist = blocklist
         self._state = state
         self._account = account
         self._claims = claims
@@ -106,19 +106,19 @@ class BotRequests:
 
     def admins(self) -> frozenset[int]:
         """The user ids of all admins. Raises StoreUnavailable until the store is read."""
-        self._insist_loaded()
+        self._raise_unless_loaded()
         return self._state.admins
 
     def permissions(self) -> dict[str, bool]:
         """Whether a command is for admins only, by command, if that was set. Raises StoreUnavailable."""
-        self._insist_loaded()
+        self._raise_unless_loaded()
         # The store may hold names that can't be typed, or that the bus would not transport.
         return {command: admin for command, admin in self._state.overrides.items() if command.isprintable()}
 
     def failures(self, mesh: str) -> tuple[int, float]:
         """How many attempts in a row to connect to the mesh have failed, and seconds since the first of them."""
         # The number in the file may be larger than an integer on the bus.
-        return min(self._blocks.memory(mesh).failures, 2**32 - 1), self._blocks.failing_for(mesh)
+        return min(self._blocklist.memory(mesh).failures, 2**32 - 1), self._blocklist.failing_for(mesh)
 
     def session(self) -> Session:
         """The session with which a bot acts as the account. Raises LoginNeeded, Config, StoreUnavailable."""
@@ -129,8 +129,8 @@ class BotRequests:
     async def add_admin(self, mesh: str, actor: int, user: int) -> bool:
         """Make a user an admin; False if they are one. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "make admins"):
-            self._insist_on_owner(actor, mesh, "make admins")
-            _insist_on_room(user, self._state.users)
+            self._raise_unless_owner(actor, mesh, "make admins")
+            _raise_if_full(user, self._state.users)
             added = await self._state.add_admin(validation.user_id(user), actor, actor=ChatUser(actor, mesh))
             if added:
                 log.info(
@@ -145,7 +145,7 @@ class BotRequests:
     async def claim_admin(self, mesh: str, actor: int, code: str) -> bool:
         """Make the actor an admin by a code of `Claims`. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         with _in_chat_words(mesh):
-            self._insist_loaded()
+            self._raise_unless_loaded()
             user = validation.user_id(actor)
             await self._presence.insist(mesh, user)
             with self._claims.redeeming(code):
@@ -162,7 +162,7 @@ class BotRequests:
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
         """Remove an admin who is no owner; False if they are none. Raises as `add_admin`, and LastAdmin."""
         async with self._acting(mesh, actor, "remove admins"):
-            self._insist_on_owner(actor, mesh, "remove admins")
+            self._raise_unless_owner(actor, mesh, "remove admins")
             removed = await self._state.remove_admin(validation.user_id(user), actor=ChatUser(actor, mesh))
             if removed:
                 log.info(
@@ -176,13 +176,13 @@ class BotRequests:
 
     def ignored_users(self) -> frozenset[int]:
         """The ids of the users whom all bots ignore. Raises StoreUnavailable until the store is read."""
-        self._insist_loaded()
+        self._raise_unless_loaded()
         return self._state.ignored
 
     async def ignore_user(self, mesh: str, actor: int, user: int) -> bool:
         """Have all bots ignore a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
         async with self._acting(mesh, actor, "have users ignored"):
-            _insist_on_room(user, self._state.ignored)
+            _raise_if_full(user, self._state.ignored)
             ignored = await self._state.ignore_user(validation.user_id(user), actor, actor=ChatUser(actor, mesh))
             if ignored:
                 log.info(
@@ -219,7 +219,7 @@ class BotRequests:
         """Set the permission of a command. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "change permissions"):
             name = validation.command(command)
-            _insist_on_room(name, self._state.overrides)
+            _raise_if_full(name, self._state.overrides)
             described = validation.description(description, name)
             await self._state.set_permission(name, requires_admin, described, actor, actor=ChatUser(actor, mesh))
             whom = "admins only" if requires_admin else "everybody"
@@ -265,7 +265,7 @@ class BotRequests:
         Raises AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
         """
         with _in_chat_words(mesh):
-            self._insist_loaded()
+            self._raise_unless_loaded()
             self._insist_on_admin(actor, mesh, "log the bot in again")
             await self._insist_on_presence_if_logged_in(mesh, actor)
             self._limit.take(mesh)
@@ -315,7 +315,7 @@ class BotRequests:
     def allow_leave(self, mesh: str, actor: int) -> None:
         """Check that the user may send the bot away from the mesh. Raises AccessDenied, StoreUnavailable."""
         with _in_chat_words(mesh):
-            self._insist_loaded()
+            self._raise_unless_loaded()
             if self._state.overrides.get(LEAVE, True):
                 self._insist_on_admin(actor, mesh, "send the bot away")
             log.info("User %d sends the bot away from mesh %s", actor, mesh, extra=about(mesh))
@@ -325,7 +325,7 @@ class BotRequests:
         with _in_chat_words(mesh):
             await self._account.login_ended()
 
-    def _insist_loaded(self) -> None:
+    def _raise_unless_loaded(self) -> None:
         if not self._state.snapshot:
             why = self._state.error.message if self._state.error else "the store has not been read yet"
             raise RaveError(Code.STORE, f"it is not known who is an admin: {why}")
@@ -335,7 +335,7 @@ class BotRequests:
             log.warning("User %d in mesh %s may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
 
-    def _insist_on_owner(self, actor: int, mesh: str, what: str) -> None:
+    def _raise_unless_owner(self, actor: int, mesh: str, what: str) -> None:
         """Refuse an admin who is no owner, if the options allow only owners to do this."""
         if self._rules.owners_alone and actor not in self._state.owners:
             log.warning("User %d in mesh %s is no owner, and may not %s", actor, mesh, what, extra=about(mesh))
@@ -356,14 +356,14 @@ class BotRequests:
     async def _acting(self, mesh: str, actor: int, what: str) -> AsyncIterator[None]:
         """Refuse users who are no admins or not in the mesh, and changes beyond the mesh's rate limit."""
         with _in_chat_words(mesh):
-            self._insist_loaded()
+            self._raise_unless_loaded()
             self._insist_on_admin(actor, mesh, what)
             await self._presence.insist(mesh, actor)
             self._limit.take(mesh)
             yield
 
 
-def _insist_on_room(entry: T, entries: Collection[T]) -> None:
+def _raise_if_full(entry: T, entries: Collection[T]) -> None:
     """Refuse a new entry when there are too many: a bot that was taken over must not fill the store."""
     if entry not in entries and len(entries) >= _MAX_ENTRIES:
         text = f"there are {len(entries)} of those already, which is as many as the chat may make"

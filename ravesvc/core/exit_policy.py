@@ -7,7 +7,7 @@ the failures of the others (`_OTHERS_FOLLOW_S`). If B and C fail later still, th
 and removes the blocks of A and B if they are younger than a minute (`_TAKEN_BACK_S`).
 
 On the other hand, meshes that no longer exist could excuse each other for ever. So a mesh may be excused only for a
-bounded time in a row, see `_excuses`.
+bounded time in a row, see `_may_blame_others`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 # Seconds in a row for which a mesh may be excused by a common cause; after that it is blocked all the same. When all
 # meshes fail, a common cause is more certain, and the time is longer.
-_EXCUSED_S = 3600.0
-_EXCUSED_TOTAL_S = 24 * 3600.0
+_MAX_BLAMING_S = 3600.0
+_MAX_BLAMING_TOTAL_S = 24 * 3600.0
 
 # Seconds for which the verdict on one mesh waits for failures of others, and the age in seconds up to which its block
 # is removed when a common cause shows later.
@@ -86,7 +86,7 @@ class ExitVerdict:
     """
 
     reason: Reason | None
-    excuse: str
+    outage_reason: str
     saved: bool
 
 
@@ -103,30 +103,30 @@ class ExitPolicy:
     def __init__(
         self,
         records: Mapping[str, MeshState],
-        census: Inventory,
-        blocks: Blocklist,
+        inventory: Inventory,
+        blocklist: Blocklist,
         answers: Callable[[], Awaitable[bool]],
         outages: Outages,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._records = records
-        self._census = census
-        self._blocks = blocks
+        self._inventory = inventory
+        self._blocklist = blocklist
         self._answers = answers
         self._outages = outages
         self._now = now
         self._sleep = sleep
-        self._excused: dict[str, tuple[float, float]] = {}  # by mesh: since when, and until when in a row
+        self._blaming: dict[str, tuple[float, float]] = {}  # by mesh: since when, and until when in a row
 
-    async def learn(self, mesh: str, end: RunEnd) -> ExitVerdict:
+    async def apply(self, mesh: str, end: RunEnd) -> ExitVerdict:
         """Decide from the end of a mesh's process whether to block the mesh, and wait until the block is saved."""
         reason, detail = why_ended(end)
         if reason is Reason.TOO_LARGE:
             detail = self._records[mesh].worker.last_error
         elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
             # If the service was restarted since, only the blocklist file has the error that the bot reported.
-            detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
+            detail = self._records[mesh].worker.last_error or self._blocklist.memory(mesh).last_error
         kind = _KINDS.get(reason) if reason else _kind_without_fault(end)
         if end.status is ExitStatus.LOGIN_NEEDED and await self._answers():
             # Rave accepts the session from discovery, so it is the mesh's server that refuses it.
@@ -135,22 +135,22 @@ class ExitPolicy:
 
     async def _conclude(self, mesh: str, reason: Reason | None, detail: str, kind: FailureKind | None) -> ExitVerdict:
         """Block a mesh for `reason`, unless that is None or the failure of `kind` has a common cause."""
-        block = self._blocks.get(mesh)
+        block = self._blocklist.get(mesh)
         if kind and not (block and block.reason is reason):
             # Else it was judged before, and the block could not be saved, or not be forgotten. To ask Rave again ends
             # in a round of discovery, after which the end is looked at again, and so on.
             self._outages.failed(mesh, kind, self._server(mesh), detail or _SAID.get(reason, ""))
-            excuse = await self._excuse(mesh, reason, kind)
-            if reason and excuse:
-                reason, detail = None, excuse
-                if self._blocks.memory(mesh).failures:
-                    self._blocks.record_failure(mesh, 0, excuse)
+            outage_reason = await self._outage_reason(mesh, reason, kind)
+            if reason and outage_reason:
+                reason, detail = None, outage_reason
+                if self._blocklist.memory(mesh).failures:
+                    self._blocklist.record_failure(mesh, 0, outage_reason)
         if reason is None:
             log.warning("Mesh %s has ended: %s", mesh, detail, extra=about(mesh, LogEvent.ENDED))
             return ExitVerdict(None, detail, saved=True)
-        saved = self._blocks.add(mesh, reason, detail=detail)
+        saved = self._blocklist.add(mesh, reason, detail=detail)
         if reason in _OUT:
-            self._census.leave(mesh)
+            self._inventory.leave(mesh)
         return ExitVerdict(reason, "", saved=await saved)
 
     def failed(self, mesh: str, words: str) -> None:
@@ -167,35 +167,35 @@ class ExitPolicy:
         The bot's exit will say the same, unless it crashes first; then the kick would be lost, and the bot would be
         sent back.
         """
-        self._census.leave(mesh)
-        self._blocks.add(mesh, Reason.KICKED)
+        self._inventory.leave(mesh)
+        self._blocklist.add(mesh, Reason.KICKED)
 
-    def recall(self) -> None:
+    def restore(self) -> None:
         """Restore from the blocklist which meshes the bot has left, since late lists may still have them."""
-        for mesh, block in self._blocks.in_force().items():
+        for mesh, block in self._blocklist.in_force().items():
             if block.reason in _OUT:
-                self._census.leave(mesh)
+                self._inventory.leave(mesh)
 
-    def unlearn(self) -> None:
+    def lift_gone(self) -> None:
         """Remove blocks that a good round of discovery shows to be over.
 
         A mesh that was gone is unblocked when it is listed again. A mesh from which the bot was sent away is
         unblocked only when the bot is invited again; that the mesh is open to all is no invitation.
         """
-        listed = self._census.meshes or {}
-        for mesh, block in self._blocks.in_force().items():
+        listed = self._inventory.meshes or {}
+        for mesh, block in self._blocklist.in_force().items():
             if mesh not in listed or block.actor != SERVICE:
                 continue
             if block.reason is Reason.GONE:
                 log.info("Mesh %s is there again", mesh, extra=about(mesh))
-                self._blocks.remove(mesh, SERVICE)
+                self._blocklist.remove(mesh, SERVICE)
             elif block.reason is Reason.LEFT and listed[mesh].invited:
                 log.info("Mesh %s invites the bot again", mesh, extra=about(mesh))
-                self._blocks.remove(mesh, SERVICE)
+                self._blocklist.remove(mesh, SERVICE)
 
-    async def _excuse(self, mesh: str, reason: Reason | None, kind: FailureKind) -> str:
+    async def _outage_reason(self, mesh: str, reason: Reason | None, kind: FailureKind) -> str:
         """In words, why a mesh is not blocked for a failure; empty if it is to be blocked."""
-        if reason is Reason.GONE and await self._answers() and not self._census.lists(mesh):
+        if reason is Reason.GONE and await self._answers() and not self._inventory.lists(mesh):
             # Rave has said so to the bot and to discovery: no need to look at other meshes.
             return ""
         if common := await self._common_cause(mesh, kind):
@@ -224,7 +224,7 @@ class ExitPolicy:
 
     def _judge(self, mesh: str, kind: FailureKind) -> str:
         verdict = self._outages.judge(mesh, kind, self._fine(kind))
-        if not verdict or not self._excuses(mesh, _EXCUSED_TOTAL_S if verdict.total else _EXCUSED_S):
+        if not verdict or not self._may_blame_others(mesh, _MAX_BLAMING_TOTAL_S if verdict.total else _MAX_BLAMING_S):
             return ""
         self._take_back(verdict)
         return verdict.describe()
@@ -241,11 +241,11 @@ class ExitPolicy:
     def _take_back(self, verdict: CommonCause) -> None:
         """Remove the recent blocks of meshes that failed for the same cause before it could be seen."""
         for mesh in sorted(verdict.meshes):
-            block = self._blocks.get(mesh)
+            block = self._blocklist.get(mesh)
             ours = block and block.actor == SERVICE and _KINDS.get(block.reason) is verdict.kind
-            if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK_S:
+            if ours and self._blocklist.blocked_for(mesh) < _TAKEN_BACK_S:
                 log.info("Unblocking mesh %s, for a common cause: %s", mesh, verdict.describe(), extra=about(mesh))
-                self._blocks.remove(mesh, SERVICE)
+                self._blocklist.remove(mesh, SERVICE)
 
     def _servers_fault(self, mesh: str) -> str:
         """In words, that no bot can connect to the server of a mesh; empty if one can, or if no other has tried.
@@ -258,24 +258,29 @@ class ExitPolicy:
         ]
         # Only meshes that have tried count: one that is blocked or waits for a place says nothing of the server.
         trying = [record for record in others if not record.block and (record.run.runs or record.worker.last_error)]
-        if server and trying and not any(record.worker.connected for record in trying) and self._excuses(mesh):
+        if (
+            server
+            and trying
+            and not any(record.worker.connected for record in trying)
+            and self._may_blame_others(mesh)
+        ):
             return f"the server {server} lets no bot in"
         return ""
 
-    def _excuses(self, mesh: str, most: float = _EXCUSED_S) -> bool:
+    def _may_blame_others(self, mesh: str, most: float = _MAX_BLAMING_S) -> bool:
         """Whether a mesh may be excused once more: for at most `most` seconds in a row.
 
         Without that bound, meshes that no longer exist would excuse each other for ever.
         """
         now = self._now()
-        since, last = self._excused.get(mesh, (now, now))
-        if now - last > _EXCUSED_S:
+        since, last = self._blaming.get(mesh, (now, now))
+        if now - last > _MAX_BLAMING_S:
             since = now
         elif now - since > most:
             # The entry stays, so that a second question about the same failure gets the same answer. The count begins
-            # anew when the mesh was not excused for longer than `_EXCUSED_S`.
+            # anew when the mesh was not excused for longer than `_MAX_BLAMING_S`.
             return False
-        self._excused[mesh] = (since, now)
+        self._blaming[mesh] = (since, now)
         return True
 
     def _server(self, mesh: str) -> str | None:

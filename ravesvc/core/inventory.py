@@ -131,7 +131,7 @@ class Inventory:
             self._missed = missed
             self._insisted = self._insisted + 1 if seen and before == self._lost else 0
             if self._insisted >= ROUNDS_TO_FORGET_MANY:
-                self.believe()
+                self.confirm_losses()
         else:
             self.held_back = self._insisted = 0
             self._missed = {mesh: missed.get(mesh, 0) + 1 for mesh in self._lost}
@@ -141,7 +141,7 @@ class Inventory:
             # means a new invitation.
             self._left = {mesh.id: self._left[mesh.id] for mesh in listed if mesh.id in self._left}
 
-    def glimpse(self, listed: Sequence[Mesh]) -> None:
+    def observe_beginning(self, listed: Sequence[Mesh]) -> None:
         """Apply the beginning of a list. A mesh that it lacks may be in the part that was not read, so it stays."""
         known = self._running if self.meshes is None else self.meshes
         seen = self._news(listed)
@@ -160,7 +160,7 @@ class Inventory:
             if mesh not in keep:
                 self.forget(mesh)
 
-    def believe(self) -> int:
+    def confirm_losses(self) -> int:
         """Confirm losses: accept that the meshes which the last list lacks are gone. Returns how many those are."""
         gone = list(self._lost)
         self.held_back = self._insisted = 0
@@ -220,7 +220,7 @@ class Discovery:
         ended: called after each round, good or not.
 
     Attributes:
-        census: the meshes that are taken to exist.
+        inventory: the meshes that are taken to exist.
         round: the number of the last round that has begun, from 1; 0 before the first.
         obstacle: why no round can begin; None if one can. See `hold` and `release`.
         last_good: seconds since the epoch of the last good round, even if the losses in it were held back; 0 before
@@ -237,7 +237,7 @@ class Discovery:
         interval: float,
         ended: Callable[[], None],
     ) -> None:
-        self.census = Inventory()
+        self.inventory = Inventory()
         self.round = 0
         self.obstacle: RaveError | None = None
         self._free = asyncio.Event()
@@ -260,7 +260,7 @@ class Discovery:
 
         That is the time of the last round that was good and accepted, or of the first round if there was none.
         """
-        return self._known_until if self.error or self.census.held_back else 0.0
+        return self._known_until if self.error or self.inventory.held_back else 0.0
 
     @property
     def identity_refused(self) -> RaveError | None:
@@ -359,11 +359,11 @@ class Discovery:
             log.warning("Discovery reads no more: %s", listing.note)
         self.note = listing.note
         if not listing.complete:
-            self.census.glimpse(listing.meshes)
+            self.inventory.observe_beginning(listing.meshes)
             return
-        held_back = self.census.held_back
-        self.census.observe(listing.meshes)
-        if self.census.held_back > held_back:
+        held_back = self.inventory.held_back
+        self.inventory.observe(listing.meshes)
+        if self.inventory.held_back > held_back:
             extra = about(event=LogEvent.DISCOVERY_FAILED)
-            lost = count(self.census.held_back, "mesh")
+            lost = count(self.inventory.held_back, "mesh")
             log.warning("The list lacks %s at once; that is not believed", lost, extra=extra)

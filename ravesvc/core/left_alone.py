@@ -24,28 +24,28 @@ class LeftAlone:
         own_user: returns the user id of the bot's account, whose other devices are no company; 0 if it is not known.
     """
 
-    def __init__(self, census: Inventory, blocks: Blocklist, own_user: Callable[[], int]) -> None:
-        self._census = census
-        self._blocks = blocks
+    def __init__(self, inventory: Inventory, blocklist: Blocklist, own_user: Callable[[], int]) -> None:
+        self._inventory = inventory
+        self._blocklist = blocklist
         self._own_user = own_user
 
-    def missed(self, mesh: str) -> asyncio.Future[bool]:
+    def add(self, mesh: str) -> asyncio.Future[bool]:
         """Record that a bot has left an empty mesh; the future's result is whether that was saved."""
         log.info("Mesh %s is empty, the bot has left until there is company", mesh, extra=about(mesh, LogEvent.ENDED))
-        return self._blocks.set_left_alone(mesh)
+        return self._blocklist.set_left_alone(mesh)
 
     @property
-    def wanting(self) -> set[str]:
+    def still_empty(self) -> set[str]:
         """The ids of meshes that were left as empty, and in which lists still show no other user."""
-        listed, own = self._census.meshes or {}, self._own_user()
+        listed, own = self._inventory.meshes or {}, self._own_user()
         return {
             mesh
-            for mesh in self._blocks.alone
+            for mesh in self._blocklist.alone
             if mesh not in listed or all(user == own for user in listed[mesh].users)
         }
 
-    def welcome(self) -> None:
+    def round_finished(self) -> None:
         """After a good round of discovery, forget meshes that have another user now, or are no longer listed."""
-        gone = self._blocks.alone - self._census.known if self._census.whole else set()
-        for mesh in self._blocks.alone - self.wanting | gone:
-            self._blocks.clear_left_alone(mesh)
+        gone = self._blocklist.alone - self._inventory.known if self._inventory.whole else set()
+        for mesh in self._blocklist.alone - self.still_empty | gone:
+            self._blocklist.clear_left_alone(mesh)

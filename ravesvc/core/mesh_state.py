@@ -137,10 +137,10 @@ class MeshState:
     unread: bool = False
     former: Mesh | None = None
 
-    def look_up(self, census: Inventory) -> None:
+    def look_up(self, inventory: Inventory) -> None:
         """Update the fields that come from the inventory."""
-        self.listed = (census.meshes or {}).get(self.mesh)
-        self.missing, self.unread = self.mesh in census.missing, self.mesh in census.unread
+        self.listed = (inventory.meshes or {}).get(self.mesh)
+        self.missing, self.unread = self.mesh in inventory.missing, self.mesh in inventory.unread
         self.former = self.listed or self.former
 
     @property

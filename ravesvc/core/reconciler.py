@@ -60,7 +60,7 @@ _MAX_BLOCKED_SHOWN = 200
 _STOP_AGAIN_S = 10.0
 
 
-class Fleet:
+class Reconciler:
     """All meshes of this host, and the loop that starts and stops their bots.
 
     Args:
@@ -83,8 +83,8 @@ class Fleet:
         self,
         *,
         runner: Runner,
-        census: Inventory,
-        blocks: Blocklist,
+        inventory: Inventory,
+        blocklist: Blocklist,
         limit: int | None,
         per_user: int | None = None,
         trusted: Callable[[], AbstractSet[int]] = frozenset,
@@ -101,8 +101,8 @@ class Fleet:
             runner, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
         )
         self._runner = runner
-        self._census = census
-        self._blocks = blocks
+        self._inventory = inventory
+        self._blocklist = blocklist
         self._limit = limit
         self._per_user = per_user
         self._trusted = trusted
@@ -110,10 +110,10 @@ class Fleet:
         self._leave = leave
         self._starts = starts
         self._advice = advice
-        self._lessons = ExitPolicy(self.records, census, blocks, answers, starts.outages)
-        self.reports = WorkerReports(self.records, census, blocks, starts, self._lessons)
-        self._company = LeftAlone(census, blocks, own_user)
-        self._overrides = ManualOverrides(runner, blocks)
+        self._exit_policy = ExitPolicy(self.records, inventory, blocklist, answers, starts.outages)
+        self.reports = WorkerReports(self.records, inventory, blocklist, starts, self._exit_policy)
+        self._left_alone = LeftAlone(inventory, blocklist, own_user)
+        self._overrides = ManualOverrides(runner, blocklist)
         self._steps = Steps()
         # Meshes whose process has ended while a step was under way.
         self._ended_meanwhile: set[str] = set()
@@ -134,15 +134,15 @@ class Fleet:
         runs = self._runner.runs
         running = [mesh for mesh, run in runs.items() if run.runs]
         await self._overrides.adopt(running)
-        self._census.adopt([*running, *sorted(self._blocks.alone)])
-        self._lessons.recall()
+        self._inventory.adopt([*running, *sorted(self._blocklist.alone)])
+        self._exit_policy.restore()
         self._adopted = self._planning = True
         self._ended_before |= {mesh for mesh, run in runs.items() if run.end}
         # The notes come first. Say a bot was kicked while the service was away, an operator started it again by hand,
         # and it has ended for another reason since. To forget that second end also deletes the note of the kick.
-        await self._learn_from_ends_while_away()
+        await self._examine_ends_while_away()
         for mesh in list(runs):
-            self._learn_if_ended(mesh)
+            self._examine_if_ended(mesh)
         # A mesh that is blocked by now must stop at once, and not only when discovery has read a list.
         self._schedule_apply()
         await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
@@ -171,48 +171,48 @@ class Fleet:
     def plan(self) -> tuple[Decision, ...]:
         """Decide what to do with every mesh now, without doing it."""
         return plan(
-            self._census.meshes,
-            self._blocks.in_force(),
+            self._inventory.meshes,
+            self._blocklist.in_force(),
             self._runs,
             self._limit,
             resting=self._starts.rests.meshes,
             starting=self._steps.starting,
-            missing=self._census.missing,
+            missing=self._inventory.missing,
             held=self._starts.held(self.records.values()),
-            unread=self._census.unread,
-            whole=self._census.whole,
-            alone=self._company.wanting,
+            unread=self._inventory.unread,
+            whole=self._inventory.whole,
+            alone=self._left_alone.still_empty,
             per_user=self._per_user,
             trusted=self._trusted(),
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
         """Whether discovery may stop reading, because `found` has all meshes that the plan needs."""
-        census = self._census
-        needed = self._needed & census.known if census.whole else self._needed
-        out = census.left | self._company.wanting
-        return enough(found, self._blocks.in_force(), needed, out, self._limit, self._per_user, self._trusted())
+        inventory = self._inventory
+        needed = self._needed & inventory.known if inventory.whole else self._needed
+        out = inventory.left | self._left_alone.still_empty
+        return enough(found, self._blocklist.in_force(), needed, out, self._limit, self._per_user, self._trusted())
 
     @property
     def _needed(self) -> AbstractSet[str]:
         """The meshes that discovery must look for in the next list: those that run, and those left as empty."""
-        return {mesh for mesh, run in self._runs.items() if run.present} | self._blocks.alone
+        return {mesh for mesh, run in self._runs.items() if run.present} | self._blocklist.alone
 
     def in_use(self) -> set[str] | None:
         """The ids of the meshes that are listed or have a bot; None before the first list was read."""
         running = {mesh for mesh, run in self._runs.items() if run.present}
-        return None if self._census.meshes is None else self._census.meshes.keys() | running
+        return None if self._inventory.meshes is None else self._inventory.meshes.keys() | running
 
     def reconcile(self) -> None:
         """Apply a good round of discovery: update what is known of each mesh, then start and stop bots."""
-        self._census.forget_unread(self._needed)
-        self._company.welcome()
-        self._lessons.unlearn()
+        self._inventory.forget_unread(self._needed)
+        self._left_alone.round_finished()
+        self._exit_policy.lift_gone()
         self._starts.rests.round_finished()
         self.refresh()
         for mesh, run in self._runs.items():
             # An end whose consequence could not be saved, or that the runner could not forget, is examined again.
-            self._learn_if_ended(mesh)
+            self._examine_if_ended(mesh)
             if run.phase is RunPhase.RUNNING and not self._record(mesh).worker.ready:
                 # The bot did not answer when the service adopted it.
                 self.health.ask(mesh)
@@ -246,7 +246,7 @@ class Fleet:
 
     def refresh(self) -> None:
         """Update `records` from the inventory, the blocklist and the runner."""
-        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._steps.busy
+        alive = (self._inventory.meshes or {}).keys() | self._runner.runs.keys() | self._steps.busy
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
         for mesh in sorted(self.records.keys() - known):
@@ -256,7 +256,7 @@ class Fleet:
         for mesh in sorted(known):
             record = self._record(mesh)
             self._look_up(record)
-            record.block = self._blocks.announced.get(mesh)
+            record.block = self._blocklist.announced.get(mesh)
             self._changed(record)
 
     def block_changed(self, change: BlocklistChange) -> None:
@@ -267,10 +267,10 @@ class Fleet:
         self._more_blocked += more
         # If an operator adds thousands of meshes to the file at once, only the last of them get a record. Most of the
         # others would lose theirs a moment later.
-        if known or (more and self._blocks.announcements_left < _MAX_BLOCKED_SHOWN):
-            self._record(mesh).block = self._blocks.announced.get(mesh)
+        if known or (more and self._blocklist.announcements_left < _MAX_BLOCKED_SHOWN):
+            self._record(mesh).block = self._blocklist.announced.get(mesh)
             self._publish(mesh)
-        if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.announcements_left:
+        if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocklist.announcements_left:
             self.refresh()
         if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
             # No need to plan again for other changes: a bot whose mesh the service blocks has already ended, or is
@@ -279,13 +279,15 @@ class Fleet:
 
     def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
         """The ids of the meshes not in `alive` that were blocked last, `_MAX_BLOCKED_SHOWN` at most."""
-        blocks = (block for mesh, block in self._blocks.announced.items() if mesh not in alive)
-        return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, blocks, key=lambda block: block.since)}
+        entries = (block for mesh, block in self._blocklist.announced.items() if mesh not in alive)
+        return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, entries, key=lambda block: block.since)}
 
     @property
     def states(self) -> list[str]:
         """The `MeshState.state` of every mesh. A mesh without a record is on the blocklist, and counts as blocked."""
-        unrecorded = len(self._blocks.announced) - sum(record.block is not None for record in self.records.values())
+        unrecorded = len(self._blocklist.announced) - sum(
+            record.block is not None for record in self.records.values()
+        )
         return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
 
     @property
@@ -299,7 +301,7 @@ class Fleet:
 
     def find(self, mesh: str) -> MeshState | None:
         """The state of a mesh that has a record or a block; None for any other."""
-        block = self._blocks.announced.get(mesh)
+        block = self._blocklist.announced.get(mesh)
         return self.records.get(mesh) or (MeshState(mesh, block=block) if block else None)
 
     async def start_mesh(self, mesh: str, actor: str) -> None:
@@ -308,17 +310,17 @@ class Fleet:
         Raises `RaveError`: NoSuchMesh if discovery does not list the mesh, Blocked if something else keeps it from
         running, BadFile if the block was removed but the blocklist could not be saved.
         """
-        block = self._blocks.get(mesh)
+        block = self._blocklist.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
             invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
             hint = f"{self._advice.unblock} {mesh} unblocks it{invite}"
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
-        if mesh not in (self._census.meshes or {}):
+        if mesh not in (self._inventory.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
         self._starts.release(mesh)
-        self._blocks.clear_left_alone(mesh)
-        saved = self._blocks.remove(mesh, actor)
+        self._blocklist.clear_left_alone(mesh)
+        saved = self._blocklist.remove(mesh, actor)
         self.apply_plan()
         for decision in self.plan():
             if decision.mesh == mesh and decision.action is Action.SKIP and not self._steps.is_busy(mesh):
@@ -329,7 +331,7 @@ class Fleet:
         """Stop a mesh at an operator's request, and hold it. Raises `RaveError` (NoSuchMesh, BadFile)."""
         if self.find(mesh) is None:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
-        saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
+        saved = self._blocklist.add(mesh, Reason.HELD, actor=actor)
         self.apply_plan()
         await await_saved(mesh, saved)
 
@@ -339,7 +341,7 @@ class Fleet:
         Raises `RaveError`: NotRunning, Blocked, Busy, or why the runner could not do it (Unit, Bus, Timeout,
         AccessDenied).
         """
-        self._insist_on_running(mesh)
+        self._raise_unless_running(mesh)
         if self._steps.is_busy(mesh):
             raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
         task = self._begin(mesh, MeshStep.RESTARTING, self._restart)
@@ -421,7 +423,7 @@ class Fleet:
         # could not save it, an immediate second try would fail again, without end: the next `reconcile` tries again.
         if mesh in self._ended_meanwhile:
             self._ended_meanwhile.discard(mesh)
-            self._learn_if_ended(mesh)
+            self._examine_if_ended(mesh)
         # The plan may have changed during the step.
         self._schedule_apply()
         return failure
@@ -431,8 +433,8 @@ class Fleet:
             self._steps.enter(mesh, MeshStep.IDLE)
         self._schedule_apply()
 
-    def _insist_on_running(self, mesh: str) -> None:
-        if block := self._blocks.get(mesh):
+    def _raise_unless_running(self, mesh: str) -> None:
+        if block := self._blocklist.get(mesh):
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is {block.state}: {block.describe()}", mesh=mesh)
         if not self._run(mesh).runs:
             raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
@@ -444,7 +446,7 @@ class Fleet:
                 return
             self._steps.enter(mesh, MeshStep.STARTING)
             await self._finish(mesh, await self._runner.start_mesh(mesh))
-        if self._run(mesh).phase is RunPhase.ABSENT and not self._blocks.get(mesh):
+        if self._run(mesh).phase is RunPhase.ABSENT and not self._blocklist.get(mesh):
             hint = self._advice.mesh_log.format(mesh=mesh)
             raise RaveError(Code.UNIT, f"the process of mesh {mesh} did not start", hint=hint, mesh=mesh)
 
@@ -454,13 +456,13 @@ class Fleet:
         While it waited, it may have been blocked, or an operator may have started it by hand. If that process has
         failed since, its end must be examined before another start.
         """
-        wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
+        wanted = self._inventory.lists(mesh) and not self._blocklist.get(mesh)
         return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.holds(self._record(mesh))
 
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
             # The bot may have been kicked while the restart waited for its turn.
-            self._insist_on_running(mesh)
+            self._raise_unless_running(mesh)
             await self._finish(mesh, await self._runner.restart_mesh(mesh))
 
     async def _finish(self, mesh: str, other_order: str | None) -> None:
@@ -468,28 +470,28 @@ class Fleet:
         if other_order is not None:
             await self._overrides.stopping(mesh, other_order)
 
-    def _learn_if_ended(self, mesh: str) -> None:
+    def _examine_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
         if end and not self._steps.is_busy(mesh):
-            self._begin(mesh, MeshStep.EXAMINING, partial(self._learn, end=end))
+            self._begin(mesh, MeshStep.EXAMINING, partial(self._examine, end=end))
 
-    async def _learn(self, mesh: str, end: RunEnd) -> None:
+    async def _examine(self, mesh: str, end: RunEnd) -> None:
         """Decide what follows from the end of a process, save it, and only then have the runner forget the end."""
         ended_before = mesh in self._ended_before
         self._ended_before.discard(mesh)
         if end.status is ExitStatus.ALONE:
-            await self._learn_alone(mesh)
+            await self._examine_left_alone(mesh)
             return
-        lesson = await self._lessons.learn(mesh, end)
+        lesson = await self._exit_policy.apply(mesh, end)
         self._look_up(self._record(mesh))
-        if lesson.excuse:
+        if lesson.outage_reason:
             # If the process ended before this service started, an operator may have fixed the cause since: then the
             # mesh waits only for the next round of discovery.
             if end.needs_person and not ended_before:
                 self._starts.rests.back_off(mesh)
             else:
                 self._starts.rests.add(mesh)
-            self._record(mesh).worker.fail(lesson.excuse)
+            self._record(mesh).worker.fail(lesson.outage_reason)
         if not lesson.saved:
             # The failed unit is now the only trace that outlives this service, so it is kept.
             return
@@ -497,19 +499,19 @@ class Fleet:
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
-    async def _learn_alone(self, mesh: str) -> None:
+    async def _examine_left_alone(self, mesh: str) -> None:
         # Clear the error: the plan says why this mesh does not run.
         self._record(mesh).worker.fail("")
-        if await self._company.missed(mesh):
+        if await self._left_alone.add(mesh):
             await self._runner.forget_end(mesh)
 
-    async def _learn_from_ends_while_away(self) -> None:
+    async def _examine_ends_while_away(self) -> None:
         """Examine the ends that the runner noted while no service ran, and of which its units show nothing more."""
         for mesh, end in (await self._runner.ends_while_away()).items():
             if not self._steps.is_busy(mesh):
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
                 self._ended_before.add(mesh)
-                self._begin(mesh, MeshStep.EXAMINING, partial(self._learn, end=end))
+                self._begin(mesh, MeshStep.EXAMINING, partial(self._examine, end=end))
 
     def _run_changed(self, change: RunChange) -> None:
         mesh, old, run = change.mesh, change.old, change.new
@@ -521,7 +523,7 @@ class Fleet:
             # new (`old.process` is 0) nothing is dropped, as its first report may come before the news of its id.
             record.worker = WorkerState(last_error=record.worker.last_error)
         if run.phase is RunPhase.WAITING and old.phase is not RunPhase.WAITING:
-            self._lessons.crashed(mesh, run.last_exit or "they end by themselves")
+            self._exit_policy.crashed(mesh, run.last_exit or "they end by themselves")
         if run.phase is RunPhase.RUNNING and old.phase is not RunPhase.RUNNING:
             record.worker.heard = time.monotonic()
         self._publish(mesh)
@@ -531,16 +533,16 @@ class Fleet:
             if run.end and run.end != old.end:
                 self._ended_meanwhile.add(mesh)
             return
-        self._learn_if_ended(mesh)
+        self._examine_if_ended(mesh)
         if change.stop_order is not None:
             self._spawn(self._overrides.stopping(mesh, change.stop_order))
         if run.runs and not old.present:
             # An operator has started it, and wants the bot there even if the room is empty.
-            self._blocks.clear_left_alone(mesh)
+            self._blocklist.clear_left_alone(mesh)
             if self._overrides.starting(mesh):
                 # Another block is in force: the plan stops the mesh again.
                 self._schedule_apply()
-        elif run.runs and self._blocks.get(mesh):
+        elif run.runs and self._blocklist.get(mesh):
             # Its process was restarted although it is blocked, as when a bot crashes after a kick: the plan stops it.
             self._schedule_apply()
         elif old.present and run.phase is RunPhase.ABSENT:
@@ -560,11 +562,11 @@ class Fleet:
     def _answered(self, mesh: str) -> None:
         """Apply the answer of a bot to a health check, which `Health` has put into its record."""
         worker = self._record(mesh).worker
-        if worker.attempts > self._blocks.memory(mesh).failures:
+        if worker.attempts > self._blocklist.memory(mesh).failures:
             # Attempts have failed while the service was away.
-            self._blocks.record_failure(mesh, worker.attempts, worker.last_error)
+            self._blocklist.record_failure(mesh, worker.attempts, worker.last_error)
         if worker.attempts and not worker.connected:
-            self._lessons.failed(mesh, worker.last_error)
+            self._exit_policy.failed(mesh, worker.last_error)
         self.reports.reset_failures_if_stable(mesh)
         self._publish(mesh)
 
@@ -578,7 +580,7 @@ class Fleet:
 
     def _look_up(self, record: MeshState) -> None:
         """Update a record from the inventory."""
-        record.look_up(self._census)
+        record.look_up(self._inventory)
 
     def _record(self, mesh: str) -> MeshState:
         return self.records.setdefault(mesh, MeshState(mesh))

@@ -13,7 +13,7 @@ from ravesvc.common.log_fields import about
 from ravesvc.common.signal import Signal
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core.mesh_state import MeshState
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.errors import Code, RaveError
 
 log = logging.getLogger(__name__)
@@ -45,10 +45,12 @@ class RollingRestart:
         ended: emitted at the end, with the error that has stopped the roll, or None.
     """
 
-    def __init__(self, fleet: Fleet, edition: Edition, *, reconnect_timeout_s: float = _RECONNECT_TIMEOUT_S) -> None:
+    def __init__(
+        self, reconciler: Reconciler, edition: Edition, *, reconnect_timeout_s: float = _RECONNECT_TIMEOUT_S
+    ) -> None:
         self.progress: Signal[RollProgress] = Signal("progress of a roll")
         self.ended: Signal[RaveError | None] = Signal("ends of a roll")
-        self._fleet = fleet
+        self._reconciler = reconciler
         self._edition = edition
         self._reconnect_timeout_s = reconnect_timeout_s
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +59,7 @@ class RollingRestart:
 
     def outdated(self) -> list[str]:
         """The ids of the meshes whose bots run another program or other settings; connected ones first."""
-        found = [record for record in self._fleet.records.values() if self.is_outdated(record)]
+        found = [record for record in self._reconciler.records.values() if self.is_outdated(record)]
         return [record.mesh for record in sorted(found, key=lambda record: not record.worker.connected)]
 
     def is_outdated(self, record: MeshState) -> bool:
@@ -87,21 +89,21 @@ class RollingRestart:
         if self._task:
             await asyncio.wait([self._task])
 
-    def noticed(self, record: MeshState) -> None:
+    def mesh_changed(self, record: MeshState) -> None:
         """Note a changed record: it may be that of the bot for which the roll waits."""
         if record.mesh == self._current and (record.worker.connected or record.state in _LOST):
             self._decided.set()
 
     async def _run(self, meshes: list[str]) -> None:
         for number, mesh in enumerate(meshes):
-            record = self._fleet.records.get(mesh)
+            record = self._reconciler.records.get(mesh)
             if record is None or record.block or not self.is_outdated(record):
                 continue
             self.progress.emit(RollProgress(number, len(meshes), mesh))
             log.info("Replacing the process of mesh %s, %d of %d", mesh, number + 1, len(meshes), extra=about(mesh))
             was_connected = record.worker.connected
-            await self._fleet.restart_mesh(mesh)
-            record = self._fleet.records.get(mesh)
+            await self._reconciler.restart_mesh(mesh)
+            record = self._reconciler.records.get(mesh)
             if record is None or self.is_outdated(record):
                 why = (record and record.worker.last_error) or "it has the one that it had"
                 text = f"mesh {mesh} has no other process: {why}"
@@ -114,7 +116,7 @@ class RollingRestart:
     async def _wait(self, record: MeshState) -> None:
         mesh = self._current = record.mesh
         self._decided.clear()
-        self.noticed(record)
+        self.mesh_changed(record)
         try:
             await asyncio.wait_for(self._decided.wait(), self._reconnect_timeout_s)
         except TimeoutError:

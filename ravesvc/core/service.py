@@ -30,7 +30,7 @@ from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState, usual_chat_form
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rave_client import RaveClient
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.runner import Runner
@@ -129,10 +129,10 @@ class BotService:
         )
         self.discovery = Discovery(self._read_list, settings.discovery_interval, self._round_ended)
         self.discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
-        self.fleet = Fleet(
+        self.reconciler = Reconciler(
             runner=runner,
-            census=self.discovery.census,
-            blocks=self.blocklist,
+            inventory=self.discovery.inventory,
+            blocklist=self.blocklist,
             limit=settings.max_processes,
             per_user=settings.max_meshes_per_user,
             trusted=lambda: self.state.admins | {self._user or 0},
@@ -144,15 +144,15 @@ class BotService:
             starts=self.starts,
             advice=settings.advice,
         )
-        self.roll = RollingRestart(self.fleet, settings.edition())
+        self.roll = RollingRestart(self.reconciler, settings.edition())
         self.claims = Claims(settings.advice.claim)
         presence = PresenceCheck(self.rave.users)
         self.memory = RoomMemory(
             self.state,
             settings.history_retention,
             # The bots of another host that has the account use the same store.
-            in_use=lambda: None if self.hosts.other else self.fleet.in_use(),
-            tell_forget=self.fleet.forget_user,
+            in_use=lambda: None if self.hosts.other else self.reconciler.in_use(),
+            tell_forget=self.reconciler.forget_user,
             presence=presence,
         )
         rules = ChatRules(
@@ -169,8 +169,8 @@ class BotService:
             presence,
             rules,
             self.refresh,
-            pause=self.fleet.pause,
-            chat_form=lambda mesh: usual_chat_form(mesh, self.fleet.records),
+            pause=self.reconciler.pause,
+            chat_form=lambda mesh: usual_chat_form(mesh, self.reconciler.records),
         )
         self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
         self._user: int | None = None
@@ -179,7 +179,7 @@ class BotService:
 
     async def open(self) -> None:
         """Read the store and the account."""
-        self.discovery.census.enter(self._scope.load())
+        self.discovery.inventory.enter(self._scope.load())
         await self.state.start()
         await self.account.adopt()
 
@@ -194,20 +194,20 @@ class BotService:
     async def start(self) -> None:
         """Find the bots that run; the blocklist is read by now. Raises `RaveError` as the runner does."""
         self.requests.entry_points = await asyncio.to_thread(command_packages.find)
-        await self.fleet.start()
+        await self.reconciler.start()
         self._started = True
         if self.account.session is None:
             self._log_obstacle()
         if self.hosts.other:
             # Bots that run here have outlived the time in which this host had the account.
-            self.fleet.reconcile()
+            self.reconciler.reconcile()
         self._discover_if_possible()
 
     def loops(self) -> tuple[Awaitable[object], ...]:
         """The loops that run for as long as the service does."""
         return (
             self.discovery.run(),
-            self.fleet.health.run(),
+            self.reconciler.health.run(),
             self.blocklist.work(),
             self.state.work(),
             self.hosts.run(),
@@ -217,7 +217,7 @@ class BotService:
     def begin_closing(self) -> None:
         """Start and stop no more bots, and send no more requests to Rave."""
         self._closing = True
-        self.fleet.stop_planning()
+        self.reconciler.stop_planning()
 
     async def close(self) -> None:
         """Save what is not saved yet, and close the files. The reconciler must be closed before."""
@@ -269,8 +269,8 @@ class BotService:
         """A round of discovery. What the last one has changed is done by now: the next process may build on it."""
         if self._before_round:
             await self._before_round()
-        await self._scope.keep(self.discovery.census.scope)
-        return await self.rave.meshes(self.fleet.enough)
+        await self._scope.keep(self.discovery.inventory.scope)
+        return await self.rave.meshes(self.reconciler.enough)
 
     async def _answers(self) -> bool:
         """Whether Rave answers."""
@@ -287,7 +287,7 @@ class BotService:
         self.changed.emit(None)
 
     def _mesh_changed(self, record: MeshState) -> None:
-        self.roll.noticed(record)
+        self.roll.mesh_changed(record)
         self.mesh_changed.emit(record)
         self._changed()
 
@@ -298,7 +298,7 @@ class BotService:
             # As in `_leave`; here the bot has left by itself.
             self.discovery.ask()
         self.block_changed.emit(change)
-        self.fleet.block_changed(change)
+        self.reconciler.block_changed(change)
         if not self.blocklist.announcements_left:
             # What has thousands of entries takes its time to be counted, and more is to come.
             self._changed()
@@ -312,11 +312,11 @@ class BotService:
     def _host_changed(self) -> None:
         """React when another host takes the account, or gives it up."""
         if self.hosts.other:
-            self.discovery.census.forget_for_good()
+            self.discovery.inventory.forget_for_good()
             if self._started:
-                self.fleet.reconcile()
+                self.reconciler.reconcile()
         elif self.account.session:
-            self.discovery.census.forget_all()
+            self.discovery.inventory.forget_all()
             self.discovery.session_changed()
         self._discover_if_possible()
 
@@ -331,10 +331,10 @@ class BotService:
                 # It was taken out of the store; one that Rave refuses, or that can't be read, stays in its meshes.
                 log.warning("There is no account any more: its meshes are stopped")
                 self._user = None
-                self.discovery.census.forget_for_good()
-                self.fleet.reconcile()
+                self.discovery.inventory.forget_for_good()
+                self.reconciler.reconcile()
         else:
-            if self.discovery.census.enter(self.rave.scope):
+            if self.discovery.inventory.enter(self.rave.scope):
                 log.warning(
                     "From now on it is %s: what is listed takes the place of the former ones", self.rave.scope
                 )
@@ -372,6 +372,6 @@ class BotService:
         if self.discovery.error is None:
             self._login_refused = None
         if self.discovery.listed:
-            self.fleet.reconcile()
+            self.reconciler.reconcile()
         self.round_ended.emit(None)
         self._changed()

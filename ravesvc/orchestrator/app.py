@@ -187,9 +187,9 @@ class Orchestrator:
         self._store = StoreObject(authority, service.state, service.account, service.memory, service.refresh)
         self._manager = ManagerObject(
             authority,
-            fleet=service.fleet,
+            reconciler=service.reconciler,
             discovery=service.discovery,
-            blocks=service.blocklist,
+            blocklist=service.blocklist,
             roll=service.roll,
             state=service.state,
             account=self._account,
@@ -206,7 +206,7 @@ class Orchestrator:
         self._kicked_at: list[float] = []
         self._kicks_changed = True
         self._started = False
-        service.fleet.reports.news.connect(log_news)
+        service.reconciler.reports.news.connect(log_news)
         service.changed.connect(self._changed)
         service.mesh_changed.connect(self._mesh_changed)
         service.block_changed.connect(self._block_changed)
@@ -259,7 +259,7 @@ class Orchestrator:
         self._service.begin_closing()
         await self._service.account.close()
         await self._service.roll.close()
-        await self._service.fleet.close()
+        await self._service.reconciler.close()
         await self._units.close()
         await self._edits.close()
         if self._edited_now:
@@ -295,7 +295,7 @@ class Orchestrator:
         self._blocklist.changed(change)
 
     def _mesh_changed(self, record: MeshState) -> None:
-        if record.mesh in self._service.fleet.records:
+        if record.mesh in self._service.reconciler.records:
             self._objects.show(record)
         else:
             self._objects.hide(record)
@@ -323,9 +323,9 @@ class Orchestrator:
 
     def _situation(self) -> Situation:
         service = self._service
-        discovery, records = service.discovery, service.fleet.records.values()
+        discovery, records = service.discovery, service.reconciler.records.values()
         return Situation(
-            states=service.fleet.states,
+            states=service.reconciler.states,
             obstacle=service.obstacle,
             waiting_for="" if discovery.last_good else service.rave.progress,
             session_refused=discovery.login_needed,
@@ -334,7 +334,7 @@ class Orchestrator:
             discovery_error=discovery.error,
             stale_since=discovery.stale_since,
             list_too_long=discovery.note,
-            losses_held_back=discovery.census.held_back,
+            losses_held_back=discovery.inventory.held_back,
             kicks=self._kicks(),
             outages=service.starts.outages.sentences(),
             pauses=service.starts.pauses.all_words(),

@@ -110,14 +110,14 @@ class Workers:
         self._heard = heard
         self._too_large = too_large
         self._senders: dict[str, str] = {}  # by mesh, the unique name of its verified worker
-        self._patience: dict[str, _WorkerBudget] = {}  # by mesh
+        self._budgets: dict[str, _WorkerBudget] = {}  # by mesh
         self._rejected_senders: OrderedDict[str, None] = OrderedDict()
         self._suspects: set[str] = set()  # senders of a large message that are being looked up
         self._cleared: OrderedDict[str, None] = OrderedDict()  # senders of a large message that are no bots
         self._waiting: dict[str, list[tuple[str, SignalMessage]]] = {}  # mesh and signal, by sender
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._telling = asyncio.Semaphore(_TOLD_AT_ONCE)
-        self._to_tell: dict[tuple[str, Announcement], asyncio.Task[bool]] = {}  # by sender; not begun yet
+        self._broadcasting = asyncio.Semaphore(_TOLD_AT_ONCE)
+        self._to_broadcast: dict[tuple[str, Announcement], asyncio.Task[bool]] = {}  # by sender; not begun yet
         self._verifying = asyncio.Semaphore(_VERIFIED_AT_ONCE)
 
     async def start(self) -> None:
@@ -180,7 +180,7 @@ class Workers:
                     return asking
             else:
                 log.warning("Calls of %s are refused: it belongs to unit %s, which is no bot's", sender, unit)
-                self._distrust(sender)
+                self._reject(sender)
         raise RaveError(Code.ACCESS_DENIED, "this is for the bots of meshes alone")
 
     async def tell(self, announcement: Announcement) -> tuple[int, int]:
@@ -188,7 +188,7 @@ class Workers:
 
         A worker that needs more than two seconds counts as one that has not, but goes on all the same.
         """
-        tasks = [self._soon_tell(announcement, *child) for child in self._senders.items()]
+        tasks = [self._schedule_broadcast(announcement, *child) for child in self._senders.items()]
         if tasks:
             await asyncio.wait(tasks, timeout=_BROADCAST_TIMEOUT_S)
         told = sum(map(_succeeded, tasks))
@@ -208,7 +208,7 @@ class Workers:
     def forget(self, mesh: str) -> None:
         """Unbind the worker of a mesh, because its process has ended."""
         self._senders.pop(mesh, None)
-        self._patience.pop(mesh, None)
+        self._budgets.pop(mesh, None)
 
     async def close(self) -> None:
         """Cancel all verifications and announcements."""
@@ -250,7 +250,9 @@ class Workers:
                 Code.NOT_RUNNING, f"the bot of mesh {mesh} does not run, or is not on the bus", mesh=mesh
             ) from e
         try:
-            verified = self._believe(sender, mesh, await self._unit_of(sender)) and await self._bind(sender, mesh)
+            verified = self._may_speak_for(sender, mesh, await self._unit_of(sender)) and await self._bind(
+                sender, mesh
+            )
         except RaveError as e:
             raise RaveError(
                 Code.NOT_RUNNING, f"the bot of mesh {mesh} could not be verified: {e.message}", mesh=mesh
@@ -273,7 +275,7 @@ class Workers:
     def _may_say(self, mesh: str, size: int) -> bool:
         """Whether one more signal of a worker is within its rate. What a lost one said, health checks find out."""
         now = asyncio.get_running_loop().time()
-        patience = self._patience.setdefault(mesh, _WorkerBudget(now))
+        patience = self._budgets.setdefault(mesh, _WorkerBudget(now))
         enough = patience.has(now, size)
         if patience.first_lost():
             log.warning("The bot of mesh %s sends too many signals: some are ignored", mesh, extra=about(mesh))
@@ -289,32 +291,32 @@ class Workers:
             self._waiting[sender].append((mesh, signal))
         else:
             self._waiting[sender] = [(mesh, signal)]
-            self._keep(asyncio.create_task(self._admit(sender)))
+            self._keep(asyncio.create_task(self._verify_sender(sender)))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _soon_tell(self, announcement: Announcement, mesh: str, sender: str) -> asyncio.Task[bool]:
+    def _schedule_broadcast(self, announcement: Announcement, mesh: str, sender: str) -> asyncio.Task[bool]:
         """Announce a change to a worker. If the same announcement still waits for its turn, that one is enough."""
         key = (sender, announcement)
-        if key not in self._to_tell:
-            self._to_tell[key] = asyncio.create_task(self._tell(announcement, mesh, sender))
-            self._keep(self._to_tell[key])
-        return self._to_tell[key]
+        if key not in self._to_broadcast:
+            self._to_broadcast[key] = asyncio.create_task(self._tell(announcement, mesh, sender))
+            self._keep(self._to_broadcast[key])
+        return self._to_broadcast[key]
 
     async def _tell(self, announcement: Announcement, mesh: str, sender: str) -> bool:
         try:
-            async with self._telling:
-                del self._to_tell[sender, announcement]
+            async with self._broadcasting:
+                del self._to_broadcast[sender, announcement]
                 # A worker that misses the announcement asks again by itself.
                 return await self._follow(mesh, sender, announcement)
         except asyncio.CancelledError:
-            self._to_tell.pop((sender, announcement), None)
+            self._to_broadcast.pop((sender, announcement), None)
             raise
 
     async def _tell_forget(self, mesh: str, sender: str, user: int) -> bool:
-        async with self._telling:
+        async with self._broadcasting:
             return await self._follow(mesh, sender, "ForgetUser", "t", user)
 
     async def _follow(self, mesh: str, sender: str, member: str, signature: str = "", *args: Any) -> bool:
@@ -352,7 +354,7 @@ class Workers:
     def _is_mute(self, sender: str) -> bool:
         return self._bus.unanswered(sender) >= MAX_UNANSWERED_CALLS
 
-    async def _admit(self, sender: str) -> None:
+    async def _verify_sender(self, sender: str) -> None:
         """Verify a sender, then pass on the signals that have waited for it."""
         try:
             unit = await self._unit_of(sender)
@@ -367,18 +369,18 @@ class Workers:
         if not bound:
             return
         for mesh, signal in waiting:
-            if not self._believe(sender, mesh, unit):
+            if not self._may_speak_for(sender, mesh, unit):
                 return
             if self._may_say(mesh, 0):
                 self._heard(mesh, signal.member, signal.body)
 
-    def _believe(self, sender: str, mesh: str, unit: str) -> bool:
+    def _may_speak_for(self, sender: str, mesh: str, unit: str) -> bool:
         """Whether a sender from this unit may speak for the mesh. One that may not is rejected from now on."""
         if names.mesh_of_unit(unit) == mesh:
             return True
         extra = about(names.mesh_of_unit(unit) or mesh)
         log.warning("A signal for mesh %s is ignored: it came from unit %s", mesh, unit, extra=extra)
-        self._distrust(sender)
+        self._reject(sender)
         return False
 
     async def _bind(self, sender: str, mesh: str) -> bool:
@@ -390,7 +392,7 @@ class Workers:
         known = self._senders.get(mesh)
         if known not in (None, sender) and await self._on_bus(known):
             log.warning("A second connection of the bot of mesh %s is ignored", mesh, extra=about(mesh))
-            self._distrust(sender)
+            self._reject(sender)
             return False
         self._senders[mesh] = sender
         return True
@@ -402,7 +404,7 @@ class Workers:
             return True
         return bool(there)
 
-    def _distrust(self, sender: str) -> None:
+    def _reject(self, sender: str) -> None:
         _remember(self._rejected_senders, sender, _MAX_REJECTED_SENDERS)
 
     async def _unit_of(self, sender: str) -> str:

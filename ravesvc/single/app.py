@@ -51,7 +51,7 @@ class App:
         service = self._service = BotService(settings, self._runner, this_host("-single"), self._read_edits)
         service.changed.connect(self._changed)
         service.round_ended.connect(self._round_ended)
-        self.records = service.fleet.records
+        self.records = service.reconciler.records
         self._progress = ""
         self._refused = False
         self._empty = False
@@ -116,7 +116,7 @@ class App:
         finally:
             self._service.begin_closing()
             await self._runner.stop_all()
-            await self._service.fleet.close(grace_s=_SAVE_GRACE_S)
+            await self._service.reconciler.close(grace_s=_SAVE_GRACE_S)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -173,7 +173,7 @@ class App:
 
     def _say_empty(self) -> None:
         """Log once that there is no mesh to join, which looks like a fault although only an invitation lacks."""
-        was_empty, self._empty = self._empty, not self._service.discovery.census.meshes
+        was_empty, self._empty = self._empty, not self._service.discovery.inventory.meshes
         if self._empty and not was_empty:
             log.info(
                 "Rave lists no mesh for this account (mesh_mode: %s): invite it to one", self._settings.mesh_mode

@@ -24,85 +24,85 @@ class RoomParent:
     def __init__(
         self,
         mesh: str,
-        desk: BotRequests,
+        requests: BotRequests,
         videos: Videos[bytes],
     ) -> None:
         self._mesh = mesh
-        self._desk = desk
+        self._requests = requests
         self._videos = videos
 
     async def admins(self) -> frozenset[int]:
         """See `ParentApi`."""
-        return self._desk.admins()
+        return self._requests.admins()
 
     async def permissions(self) -> dict[str, Permission]:
         """See `ParentApi`."""
         return {
             command: Permission.ADMIN if admin else Permission.USER
-            for command, admin in self._desk.permissions().items()
+            for command, admin in self._requests.permissions().items()
         }
 
     async def ignored_users(self) -> frozenset[int]:
         """See `ParentApi`."""
-        return self._desk.ignored_users()
+        return self._requests.ignored_users()
 
     async def connect_advice(self) -> ConnectAdvice:
         """See `ParentApi`."""
-        failures, failing_for = self._desk.failures(self._mesh)
-        pause, why = self._desk.pause(self._mesh)
+        failures, failing_for = self._requests.failures(self._mesh)
+        pause, why = self._requests.pause(self._mesh)
         return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
 
     async def chat_form(self) -> str:
         """See `ParentApi`."""
-        return self._desk.chat_form(self._mesh)
+        return self._requests.chat_form(self._mesh)
 
     async def entry_points(self) -> list[EntryPoint]:
         """See `ParentApi`."""
-        return list(self._desk.entry_points)
+        return list(self._requests.entry_points)
 
     async def session(self) -> Session:
         """See `ParentApi`."""
-        return self._desk.session()
+        return self._requests.session()
 
     async def add_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
-        return await self._desk.add_admin(self._mesh, actor, user)
+        return await self._requests.add_admin(self._mesh, actor, user)
 
     async def claim_admin(self, actor: int, code: str) -> bool:
         """See `Backend`."""
-        return await self._desk.claim_admin(self._mesh, actor, code)
+        return await self._requests.claim_admin(self._mesh, actor, code)
 
     async def remove_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
-        return await self._desk.remove_admin(self._mesh, actor, user)
+        return await self._requests.remove_admin(self._mesh, actor, user)
 
     async def ignore_user(self, actor: int, user: int) -> bool:
         """See `Backend`."""
-        return await self._desk.ignore_user(self._mesh, actor, user)
+        return await self._requests.ignore_user(self._mesh, actor, user)
 
     async def unignore_user(self, actor: int, user: int) -> bool:
         """See `Backend`."""
-        return await self._desk.unignore_user(self._mesh, actor, user)
+        return await self._requests.unignore_user(self._mesh, actor, user)
 
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
         """See `Backend`."""
-        await self._desk.set_permission(self._mesh, actor, command, permission is Permission.ADMIN, description)
+        await self._requests.set_permission(self._mesh, actor, command, permission is Permission.ADMIN, description)
 
     async def remove_permission(self, actor: int, command: str) -> bool:
         """See `Backend`."""
-        return await self._desk.remove_permission(self._mesh, actor, command)
+        return await self._requests.remove_permission(self._mesh, actor, command)
 
     async def refresh(self, actor: int) -> Counts:
         """See `Backend`."""
-        return Counts(*await self._desk.refresh(self._mesh, actor))
+        return Counts(*await self._requests.refresh(self._mesh, actor))
 
     async def relogin(self, actor: int) -> int:
         """See `Backend`."""
-        return await self._desk.relogin(self._mesh, actor)
+        return await self._requests.relogin(self._mesh, actor)
 
     async def allow_leave(self, actor: int) -> None:
         """See `Backend`."""
-        self._desk.allow_leave(self._mesh, actor)
+        self._requests.allow_leave(self._mesh, actor)
 
     async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
         """See `Backend`."""
@@ -118,27 +118,27 @@ class RoomParent:
 
     async def read_document(self, name: str) -> str | None:
         """See `Backend`."""
-        return await self._desk.read_document(self._mesh, name)
+        return await self._requests.read_document(self._mesh, name)
 
     async def write_document(self, name: str, text: str) -> None:
         """See `Backend`."""
-        await self._desk.write_document(self._mesh, name, text)
+        await self._requests.write_document(self._mesh, name, text)
 
     async def append_history(self, name: str, entry: str) -> None:
         """See `Backend`."""
-        await self._desk.append_history(self._mesh, name, entry)
+        await self._requests.append_history(self._mesh, name, entry)
 
     async def read_history(self, name: str, count: int) -> list[str]:
         """See `Backend`."""
-        return await self._desk.read_history(self._mesh, name, count)
+        return await self._requests.read_history(self._mesh, name, count)
 
     async def forget_user(self, actor: int) -> int:
         """See `Backend`."""
-        return await self._desk.forget_user(self._mesh, actor)
+        return await self._requests.forget_user(self._mesh, actor)
 
     async def login_ended(self) -> None:
         """See `Backend`."""
-        await self._desk.login_ended(self._mesh)
+        await self._requests.login_ended(self._mesh)
 
 
 class RoomLink:

@@ -39,7 +39,7 @@ def _try(site: Site, what: str, mesh: str, coroutine: Coroutine[Any, Any, object
 def _stop(site: Site, rng: Random) -> None:
     mesh = _mesh(site, rng)
     if site.works and site.parent:
-        _try(site, "stop", mesh, site.parent.fleet.stop_mesh(mesh, _OPERATOR))
+        _try(site, "stop", mesh, site.parent.reconciler.stop_mesh(mesh, _OPERATOR))
 
 
 def _start(site: Site, rng: Random) -> None:
@@ -48,14 +48,14 @@ def _start(site: Site, rng: Random) -> None:
     held = [mesh for mesh, block in site.parent.blocklist.in_force().items() if block.reason is Reason.HELD]
     mesh = rng.choice(held) if held and rng.random() < 0.7 else _mesh(site, rng)
     site.promises.lifted(mesh)
-    _try(site, "start", mesh, site.parent.fleet.start_mesh(mesh, _OPERATOR))
+    _try(site, "start", mesh, site.parent.reconciler.start_mesh(mesh, _OPERATOR))
 
 
 def _restart(site: Site, rng: Random) -> None:
     mesh = _mesh(site, rng)
     if site.works and site.parent:
         site.promises.restart_ordered(mesh)
-        _try(site, "restart", mesh, site.parent.fleet.restart_mesh(mesh))
+        _try(site, "restart", mesh, site.parent.reconciler.restart_mesh(mesh))
 
 
 def _block(site: Site, rng: Random) -> None:
@@ -93,7 +93,7 @@ def _confirm(site: Site, rng: Random) -> None:
     if site.works and site.parent and not site.rave.troubles.sudden:
         site.trace("", "the operator confirms the losses")
         site.promises.confirmed()
-        site.process_run(lambda parent: parent.discovery.census.believe())
+        site.process_run(lambda parent: parent.discovery.inventory.confirm_losses())
 
 
 def _stop_by_hand(site: Site, rng: Random) -> None:

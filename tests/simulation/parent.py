@@ -19,7 +19,7 @@ from ravesvc.core import inventory, mesh_state, reconciler
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.rave_client import RaveClient
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.scope_file import ScopeFile
 from ravesvc.core.start_policy import StartPolicy
@@ -80,9 +80,9 @@ class Parent:
         self.scope = ScopeFile(directory / "discovery.json")
         self.discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self.discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
-        self.fleet = Fleet(
+        self.reconciler = Reconciler(
             runner=runner,
-            census=self.discovery.census,
+            inventory=self.discovery.inventory,
             blocks=self.blocklist,
             limit=settings.max_processes,
             interval=settings.status_poll_interval,
@@ -93,9 +93,9 @@ class Parent:
             starts=self.starts,
             advice=settings.advice,
         )
-        for part in (self.fleet.health, self.fleet._lessons, self.fleet.reports):
+        for part in (self.reconciler.health, self.reconciler._exit_policy, self.reconciler.reports):
             part._now = clocks.monotonic
-        self.roll = RollingRestart(self.fleet, edition())
+        self.roll = RollingRestart(self.reconciler, edition())
         self.roll.ended.connect(judge.rolled)
         self.started_at = clocks.monotonic()
         self.started = False
@@ -107,18 +107,18 @@ class Parent:
     async def run(self) -> None:
         """Start, and work until it is stopped from outside; `start_blocklist` comes first."""
         await self._start()
-        await first_of(self.discovery.run(), self.fleet.health.run(), self.blocklist.work())
+        await first_of(self.discovery.run(), self.reconciler.health.run(), self.blocklist.work())
         raise AssertionError("the work has ended by itself")
 
     async def start_blocklist(self) -> None:
         """Read what an earlier process has saved."""
-        self.discovery.census.enter(self.scope.load())
+        self.discovery.inventory.enter(self.scope.load())
         await self.blocklist.start()
 
     async def _start(self) -> None:
         self.client.use(SESSION)
-        self.discovery.census.enter(self.client.scope)
-        await self.fleet.start()
+        self.discovery.inventory.enter(self.client.scope)
+        await self.reconciler.start()
         self.started = True
         self.discovery.session_changed()
         self._discover_if_possible()
@@ -126,7 +126,7 @@ class Parent:
     async def close(self) -> None:
         """End in good order."""
         await self.roll.close()
-        await self.fleet.close()
+        await self.reconciler.close()
         await self.client.close()
         if self._rereading:
             await asyncio.wait([self._rereading])
@@ -148,9 +148,9 @@ class Parent:
         return not self.blocklist.error and not self.discovery.error and await self.discovery.check()
 
     async def _meshes(self) -> Listing:
-        await self.scope.keep(self.discovery.census.scope)
+        await self.scope.keep(self.discovery.inventory.scope)
         self._judge.asked()
-        listing = await self.client.meshes(self.fleet.enough)
+        listing = await self.client.meshes(self.reconciler.enough)
         self._judge.listed(listing)
         return listing
 
@@ -174,11 +174,11 @@ class Parent:
         self._judge.announced(change, saved=self.blocklist.save_error is None)
         if change.what is What.BLOCKED and change.block.reason is Reason.LEFT:
             self.discovery.ask()
-        self.fleet.block_changed(change)
+        self.reconciler.block_changed(change)
 
     def _round_ended(self) -> None:
         if self.discovery.listed:
-            self.fleet.reconcile()
+            self.reconciler.reconcile()
 
     def _show(self, record: MeshState) -> None:
         self.roll.noticed(record)

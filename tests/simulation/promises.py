@@ -452,8 +452,8 @@ class Promises:
     def _check_bounds(self, parent: Parent) -> None:
         meshes = len(self._site.rave.rooms) + len(self._site.machine.units)
         known = meshes + min(len(parent.blocklist.announced), 400)
-        if len(parent.fleet.records) > known + 20:
-            self._broken(Promise.BOUNDED, "", f"{len(parent.fleet.records)} records of {known} meshes")
+        if len(parent.reconciler.records) > known + 20:
+            self._broken(Promise.BOUNDED, "", f"{len(parent.reconciler.records)} records of {known} meshes")
         tasks = len(self._site.process.tasks) if self._site.process else 0
         if tasks > _MAX_TASKS_PER_MESH * meshes + 40:
             self._broken(Promise.BOUNDED, "", f"{tasks} tasks")
@@ -464,7 +464,7 @@ class Promises:
         if parent is None or not parent.started:
             return
         meshes = len(self._site.rave.rooms) + len(self._site.machine.units) + len(self.entries)
-        parts = (parent.fleet, parent.discovery, parent.starts, parent.blocklist, parent.client, parent.roll)
+        parts = (parent.reconciler, parent.discovery, parent.starts, parent.blocklist, parent.client, parent.roll)
         for part in parts:
             for path, size in sizes(part).items():
                 most = _BOUNDED.get(path.rpartition(".")[2], _MAX_PER_MESH * meshes // 4 + 100)
@@ -496,7 +496,7 @@ class Promises:
         for mesh in missing:
             self._broken(Promise.RUNS_AGAIN, mesh, f"it has no bot that is connected: {machine.run_of(mesh).phase}")
         for mesh in late:
-            record = parent.fleet.records.get(mesh)
+            record = parent.reconciler.records.get(mesh)
             if record is None or record.state != "connected":
                 self._broken(Promise.SHOWN, mesh, f"it is shown as {record.state if record else 'unknown'}")
 

@@ -182,7 +182,7 @@ class Site(Advisor):
     @property
     def lists_are_known(self) -> bool:
         """Whether the service has read a list since it began."""
-        return self.works and self.parent is not None and self.parent.discovery.census.whole
+        return self.works and self.parent is not None and self.parent.discovery.inventory.whole
 
     # The service.
 
@@ -334,7 +334,7 @@ class Site(Advisor):
 
     def pause(self, mesh: str) -> float:
         """See `Advisor`."""
-        return self.parent.fleet.pause(mesh)[0] if self.works and self.parent else 0.0
+        return self.parent.reconciler.pause(mesh)[0] if self.works and self.parent else 0.0
 
     # What the service says.
 

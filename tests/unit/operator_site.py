@@ -24,7 +24,7 @@ from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import Decision
 from ravesvc.core.presence_check import PresenceCheck
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
@@ -60,7 +60,7 @@ class FakeHealth:
         return self.seconds
 
 
-class FakeFleet:
+class FakeReconciler:
     """The fleet as the manager sees it; `decisions` is its plan. What it is asked for is noted, and does nothing."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class FakeFleet:
         self.health = FakeHealth()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        asynchronous = inspect.iscoroutinefunction(getattr(Fleet, name))
+        asynchronous = inspect.iscoroutinefunction(getattr(Reconciler, name))
 
         def note(*arguments: Any) -> Coroutine[Any, Any, None] | None:
             self.asked.append((name, *arguments))
@@ -173,7 +173,7 @@ class Site:
     def __init__(self, bus: Bus, client: Bus) -> None:
         self.bus = bus
         self.client = client
-        self.fleet = FakeFleet()
+        self.reconciler = FakeReconciler()
         self.account = FakeAccount()
         self.store = FakeStore()
         self.told: list[Announcement] = []
@@ -187,7 +187,7 @@ class Site:
         )
         self.account.state = self.state
         self.discovery = Discovery(self._read, 60.0, lambda: None)
-        self.blocks = FakeBlocks()
+        self.blocklist = FakeBlocks()
         self.roll = FakeRoll()
         self.authority = FakeAuthority()
         self.rights = self.authority.rights
@@ -206,9 +206,9 @@ class Site:
         self.store_object = StoreObject(authority, self.state, core_account, self.memory, self._refresh)
         self.manager = ManagerObject(
             authority,
-            fleet=self.fleet,  # type: ignore[arg-type]
+            reconciler=self.reconciler,  # type: ignore[arg-type]
             discovery=self.discovery,
-            blocks=self.blocks,  # type: ignore[arg-type]
+            blocklist=self.blocklist,  # type: ignore[arg-type]
             roll=self.roll,  # type: ignore[arg-type]
             state=self.state,
             account=self.account_object,

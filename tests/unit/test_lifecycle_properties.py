@@ -157,9 +157,9 @@ class Lifecycle(RuleBasedStateMachine):
             self.adopt()
             self.save()
         running = [mesh for mesh, unit in self.units.items() if unit in RUNNING]
-        self.census = Inventory()
-        self.census.adopt(running)
-        # What the census has to believe, as far as we can tell.
+        self.inventory = Inventory()
+        self.inventory.adopt(running)
+        # What the inventory has to believe, as far as we can tell.
         self.believed = set(running)
         self.missed = dict.fromkeys(MESHES, 0)
         self.lost: tuple[frozenset[str], int] = frozenset(), 0
@@ -257,10 +257,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     def leave(self, mesh: str) -> None:
         """The bot is in a mesh no more, and its invitation is deleted."""
-        self.census.leave(mesh)
+        self.inventory.leave(mesh)
         self.believed.discard(mesh)
         self.left[mesh] = 0
-        assert mesh not in (self.census.meshes or {}), "it is in the inventory still"
+        assert mesh not in (self.inventory.meshes or {}), "it is in the inventory still"
 
     def learn(self, mesh: str, death: Death = Death.NEVER) -> None:
         assert self.units[mesh] not in PRESENT, "systemd starts it again"
@@ -295,15 +295,15 @@ class Lifecycle(RuleBasedStateMachine):
         """What is decided now, which has to be right at any time."""
         blocks = self.blocks.in_force(self.now)
         decisions = plan(
-            self.census.meshes,
+            self.inventory.meshes,
             blocks,
             {mesh: run_state(unit) for mesh, unit in self.units.items()},
             self.limit,
             self.resting,
             self.starting,
-            missing=self.census.missing,
-            unread=self.census.unread,
-            whole=self.census.whole,
+            missing=self.inventory.missing,
+            unread=self.inventory.unread,
+            whole=self.inventory.whole,
         )
         starts = 0
         for decision in decisions:
@@ -355,9 +355,9 @@ class Lifecycle(RuleBasedStateMachine):
             elif not held_back:
                 self.missed[mesh] += 1
 
-        self.census.observe([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])
-        assert self.census.meshes is not None
-        gone = before - self.census.meshes.keys()
+        self.inventory.observe([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])
+        assert self.inventory.meshes is not None
+        gone = before - self.inventory.meshes.keys()
         assert gone <= lost
         if held_back:
             insisted = set(listed) - late and self.lost[1] >= ROUNDS_TO_FORGET_MANY
@@ -365,7 +365,7 @@ class Lifecycle(RuleBasedStateMachine):
         else:
             assert all(self.missed[mesh] >= ROUNDS_TO_FORGET for mesh in gone), "a mesh is forgotten too early"
         self.believed = before - gone | (set(listed) - late)
-        assert not late & self.census.meshes.keys(), "what was left is back though no list lacked it"
+        assert not late & self.inventory.meshes.keys(), "what was left is back though no list lacked it"
         if not held_back:
             self.left = {mesh: times for mesh, times in self.left.items() if mesh in listed}
         for mesh, decision in self.plan().items():
@@ -394,31 +394,31 @@ class Lifecycle(RuleBasedStateMachine):
         """A list that breaks off, or that is not read to its end."""
         before, kept = set(self.believed), self.plan()
         # Of what runs at its start a parent knows that the one before has seen it listed.
-        earlier = self.believed if self.census.meshes is None else self.last_list
+        earlier = self.believed if self.inventory.meshes is None else self.last_list
         self.last_list = [*earlier, *listed]
         news = set(listed) - self.late(listed)
         self.lost = self.lost[0] - news, self.lost[1]
-        self.census.glimpse([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])
-        assert self.census.meshes is not None
-        assert self.census.meshes.keys() == before | news
+        self.inventory.observe_beginning([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])
+        assert self.inventory.meshes is not None
+        assert self.inventory.meshes.keys() == before | news
         self.believed = before | news
         for mesh in news:
             self.missed[mesh] = 0
         for mesh, decision in self.plan().items():
             if decision.action is Action.STOP and kept[mesh].action is Action.KEEP:
                 assert "max_processes" in decision.reason, "half a round stops something"
-        self.census.forget_unread({mesh for mesh, unit in self.units.items() if unit in PRESENT})
-        dropped = self.believed - self.census.meshes.keys()
+        self.inventory.forget_unread({mesh for mesh, unit in self.units.items() if unit in PRESENT})
+        dropped = self.believed - self.inventory.meshes.keys()
         assert not dropped & set(listed)
         assert not dropped & set(self.present())
         self.believed -= dropped
         self.after_a_round()
 
     def after_a_round(self) -> None:
-        assert self.census.meshes is not None
+        assert self.inventory.meshes is not None
         for mesh, block in self.blocks.in_force(self.now).items():
             again = block.reason is Reason.GONE or (block.reason is Reason.LEFT and mesh in INVITED)
-            if again and block.actor == SERVICE and mesh in self.census.meshes:
+            if again and block.actor == SERVICE and mesh in self.inventory.meshes:
                 self.blocks.remove(mesh, self.now, SERVICE)
                 self.save()
         self.resting.clear()
@@ -439,9 +439,9 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def an_operator_confirms_losses(self) -> None:
         before = set(self.believed)
-        count = self.census.believe()
-        if self.census.meshes is not None:
-            self.believed &= self.census.meshes.keys()
+        count = self.inventory.confirm_losses()
+        if self.inventory.meshes is not None:
+            self.believed &= self.inventory.meshes.keys()
         assert len(before - self.believed) <= count
         self.carry_out()
 
@@ -456,7 +456,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.starting.discard(mesh)
             blocked = self.blocks.get(mesh, self.now)
             unit = self.units.get(mesh, UnitState())
-            if not (blocked or unit.present or unit.failed) and self.census.lists(mesh):
+            if not (blocked or unit.present or unit.failed) and self.inventory.lists(mesh):
                 self.units[mesh] = STARTING
             self.learn_all()
             if not self.up:
@@ -555,7 +555,9 @@ class Lifecycle(RuleBasedStateMachine):
         self.notice()
         block = self.blocks.get(mesh, self.now)
         if verb == "start":
-            if (block and block.reason in (Reason.KICKED, Reason.OPERATOR)) or mesh not in (self.census.meshes or {}):
+            if (block and block.reason in (Reason.KICKED, Reason.OPERATOR)) or mesh not in (
+                self.inventory.meshes or {}
+            ):
                 return
             self.resting.discard(mesh)
             self.blocks.remove(mesh, self.now, "root")
@@ -675,9 +677,9 @@ TestLifecycle.settings = hypothesis.settings(max_examples=200, stateful_step_cou
 
 
 def test_a_mesh_that_is_gone_before_the_first_round_is_not_back_because_of_a_round_without_it() -> None:
-    census = Inventory()
-    census.adopt(MESHES[:3])
-    census.leave(MESHES[0])
-    census.observe([Mesh(mesh, None, "", invited=True, users=()) for mesh in MESHES[1:3]])
-    assert census.meshes is not None
-    assert MESHES[0] not in census.meshes
+    inventory = Inventory()
+    inventory.adopt(MESHES[:3])
+    inventory.leave(MESHES[0])
+    inventory.observe([Mesh(mesh, None, "", invited=True, users=()) for mesh in MESHES[1:3]])
+    assert inventory.meshes is not None
+    assert MESHES[0] not in inventory.meshes

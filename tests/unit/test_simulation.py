@@ -28,9 +28,9 @@ def test_the_same_seed_gives_the_same_events() -> None:
 
 
 def test_a_promise_that_is_broken_is_told_with_the_seed_that_breaks_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget_what_is_missing(census: Inventory, listed: object) -> None:
-        observe(census, listed)
-        census.believe()
+    def forget_what_is_missing(inventory: Inventory, listed: object) -> None:
+        observe(inventory, listed)
+        inventory.confirm_losses()
 
     observe = Inventory.observe
     monkeypatch.setattr(Inventory, "observe", forget_what_is_missing)

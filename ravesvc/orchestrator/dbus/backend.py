@@ -40,12 +40,12 @@ class BackendObject(Interface):
         super().__init__(verified)
         self._workers = workers
         self._videos = videos
-        self._desk = requests
+        self._requests = requests
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
         """The user ids of all admins. Errors: StoreUnavailable until the store is read."""
-        return sorted(self._desk.admins())
+        return sorted(self._requests.admins())
 
     @method(returns={"permissions": "a{sb}"})
     async def get_permissions(self, call: Call) -> dict[str, bool]:
@@ -53,12 +53,12 @@ class BackendObject(Interface):
 
         Errors: StoreUnavailable until the store is read.
         """
-        return self._desk.permissions()
+        return self._requests.permissions()
 
     @method(returns={"failures": "u"})
     async def get_attempts(self, call: Call) -> int:
         """The failures of GetConnectAdvice alone: bots of version 0.1.0 ask for them."""
-        failures, _ = self._desk.failures(await self._workers.mesh_of(call.sender))
+        failures, _ = self._requests.failures(await self._workers.mesh_of(call.sender))
         return failures
 
     @method(returns={"failures": "u", "failing_usec": "t", "pause_usec": "t", "why": "s"})
@@ -70,19 +70,19 @@ class BackendObject(Interface):
         reason in words.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        failures, failing_for = self._desk.failures(mesh)
-        pause, why = self._desk.pause(mesh)
+        failures, failing_for = self._requests.failures(mesh)
+        pause, why = self._requests.pause(mesh)
         return failures, int(failing_for * 1_000_000), int(pause * 1_000_000), why
 
     @method(returns={"form": "s"})
     async def get_chat_form(self, call: Call) -> str:
         """The form in which servers such as the caller's show chat: request, notification, or empty."""
-        return self._desk.chat_form(await self._workers.mesh_of(call.sender))
+        return self._requests.chat_form(await self._workers.mesh_of(call.sender))
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:
         """What installed packages offer as commands: name, module and version, by module."""
-        return [[*each] for each in self._desk.entry_points]
+        return [[*each] for each in self._requests.entry_points]
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:
@@ -92,7 +92,7 @@ class BackendObject(Interface):
 
         Errors: LoginNeeded, Config (nothing to sign requests with), StoreUnavailable (it may hold some).
         """
-        session = self._desk.session()
+        session = self._requests.session()
         return {
             "device_id": Variant("s", session.device_id),
             "ssaid": Variant("s", session.ssaid),
@@ -104,7 +104,7 @@ class BackendObject(Interface):
     async def add_admin(self, call: Call, actor: int, user: int) -> bool:
         """Make a user an admin; false if they are one already. Errors: InvalidArgument, StoreUnavailable."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.add_admin(mesh, actor, user)
+        return await self._requests.add_admin(mesh, actor, user)
 
     @method(takes={"actor": "t", "code": "s"}, returns={"added": "b"})
     async def claim_admin(self, call: Call, actor: int, code: str) -> bool:
@@ -115,18 +115,18 @@ class BackendObject(Interface):
         Errors: AccessDenied (a wrong code, or none was issued), InvalidArgument, StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.claim_admin(mesh, actor, code)
+        return await self._requests.claim_admin(mesh, actor, code)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, actor: int, user: int) -> bool:
         """Take the right away; false if they have none. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.remove_admin(mesh, actor, user)
+        return await self._requests.remove_admin(mesh, actor, user)
 
     @method(returns={"users": "at"})
     async def get_ignored_users(self, call: Call) -> list[int]:
         """The user ids of those whom no bot listens to. Errors: StoreUnavailable until the store is read."""
-        return sorted(self._desk.ignored_users())
+        return sorted(self._requests.ignored_users())
 
     @method(takes={"actor": "t", "user": "t"}, returns={"ignored": "b"})
     async def ignore_user(self, call: Call, actor: int, user: int) -> bool:
@@ -135,13 +135,13 @@ class BackendObject(Interface):
         Errors: InvalidArgument (also for an admin), StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.ignore_user(mesh, actor, user)
+        return await self._requests.ignore_user(mesh, actor, user)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def unignore_user(self, call: Call, actor: int, user: int) -> bool:
         """Have bots listen to a user again; false if they do. Errors: InvalidArgument, StoreUnavailable."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.unignore_user(mesh, actor, user)
+        return await self._requests.unignore_user(mesh, actor, user)
 
     @method(takes={"actor": "t", "command": "s", "requires_admin": "b", "description": "s"})
     async def set_permission(
@@ -157,7 +157,7 @@ class BackendObject(Interface):
         Errors: InvalidArgument (also for a command whose permission can't be changed), StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        await self._desk.set_permission(mesh, actor, command, requires_admin, description)
+        await self._requests.set_permission(mesh, actor, command, requires_admin, description)
 
     @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
     async def remove_permission(self, call: Call, actor: int, command: str) -> bool:
@@ -166,19 +166,19 @@ class BackendObject(Interface):
         Errors: InvalidArgument, StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.remove_permission(mesh, actor, command)
+        return await self._requests.remove_permission(mesh, actor, command)
 
     @method(takes={"actor": "t"}, returns={"admins": "u", "permissions": "u"})
     async def refresh(self, call: Call, actor: int) -> tuple[int, int]:
         """As Refresh of Store. Errors: StoreUnavailable."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.refresh(mesh, actor)
+        return await self._requests.refresh(mesh, actor)
 
     @method(takes={"actor": "t"}, returns={"seconds": "u"})
     async def relogin(self, call: Call, actor: int) -> int:
         """As Login of Account, with the account's own address."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.relogin(mesh, actor)
+        return await self._requests.relogin(mesh, actor)
 
     @method(takes={"actor": "t"})
     async def allow_leave(self, call: Call, actor: int) -> None:
@@ -189,7 +189,7 @@ class BackendObject(Interface):
         Errors: StoreUnavailable until the store is read.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        self._desk.allow_leave(mesh, actor)
+        self._requests.allow_leave(mesh, actor)
 
     @method(takes={"actor": "t", "words": "s"}, returns={"videos": "s"})
     async def search_videos(self, call: Call, actor: int, words: str) -> str:
@@ -227,7 +227,7 @@ class BackendObject(Interface):
         Errors: InvalidArgument, RateLimited (four in a second in the long run), StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        text = await self._desk.read_document(mesh, name)
+        text = await self._requests.read_document(mesh, name)
         return text is not None, text or ""
 
     @method(takes={"name": "s", "text": "s"})
@@ -240,7 +240,7 @@ class BackendObject(Interface):
         run, with AppendHistory), StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        await self._desk.write_document(mesh, name, text)
+        await self._requests.write_document(mesh, name, text)
 
     @method(takes={"name": "s", "entry": "s"})
     async def append_history(self, call: Call, name: str, entry: str) -> None:
@@ -251,13 +251,13 @@ class BackendObject(Interface):
         Errors: as WriteDocument.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        await self._desk.append_history(mesh, name, entry)
+        await self._requests.append_history(mesh, name, entry)
 
     @method(takes={"name": "s", "count": "u"}, returns={"entries": "as"})
     async def read_history(self, call: Call, name: str, count: int) -> list[str]:
         """The latest entries of a history, at most count, the oldest of them first. Errors: as ReadDocument."""
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.read_history(mesh, name, count)
+        return await self._requests.read_history(mesh, name, count)
 
     @method(takes={"actor": "t"}, returns={"entries": "u"})
     async def forget_user(self, call: Call, actor: int) -> int:
@@ -267,7 +267,7 @@ class BackendObject(Interface):
         actor in the mesh), Busy, RateLimited, Network, Refused, StoreUnavailable.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        return await self._desk.forget_user(mesh, actor)
+        return await self._requests.forget_user(mesh, actor)
 
     @method()
     async def login_ended(self, call: Call) -> None:
@@ -276,4 +276,4 @@ class BackendObject(Interface):
         Errors: what made it fail; NotRunning if there was none.
         """
         mesh = await self._workers.mesh_of(call.sender)
-        await self._desk.login_ended(mesh)
+        await self._requests.login_ended(mesh)

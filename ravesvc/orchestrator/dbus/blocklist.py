@@ -47,10 +47,10 @@ class BlocklistObject(Interface):
         "Unblocked": {"id": "s", "reason": "s", "actor": "s"},
     }
 
-    def __init__(self, authority: Authority, blocks: Blocklist) -> None:
+    def __init__(self, authority: Authority, blocklist: Blocklist) -> None:
         super().__init__(authority)
         self._authority = authority
-        self._blocks = blocks
+        self._blocklist = blocklist
 
     @method(returns={"entries": "a(ssttssu)"}, action=PolkitAction.READ)
     async def list_entries(self, call: Call) -> list[tuple[str, str, int, int, str, str, int]]:
@@ -62,13 +62,13 @@ class BlocklistObject(Interface):
             (
                 block.mesh,
                 block.reason.value,
-                self._blocks.to_wall_us(block.since),
-                0 if block.until is None else self._blocks.to_wall_us(block.until),
+                self._blocklist.to_wall_us(block.since),
+                0 if block.until is None else self._blocklist.to_wall_us(block.until),
                 printable(block.detail, _MAX_DETAIL_CHARS),
                 printable(block.actor, _MAX_DETAIL_CHARS),
                 min(block.count, 2**32 - 1),
             )
-            for block in sorted(self._blocks.announced.values(), key=lambda block: block.since)
+            for block in sorted(self._blocklist.announced.values(), key=lambda block: block.since)
         ]
 
     @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
@@ -86,13 +86,13 @@ class BlocklistObject(Interface):
         """
         return [
             (
-                self._blocks.to_wall_us(event.at),
+                self._blocklist.to_wall_us(event.at),
                 event.what.value,
                 event.reason.value,
                 printable(event.actor, _MAX_DETAIL_CHARS),
                 printable(event.detail, _MAX_DETAIL_CHARS),
             )
-            for event in self._blocks.memory(names.mesh_id(id)).history
+            for event in self._blocklist.memory(names.mesh_id(id)).history
         ]
 
     @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.QUARANTINE)
@@ -106,14 +106,14 @@ class BlocklistObject(Interface):
             raise RaveError(
                 Code.INVALID_ARGUMENT, f"{usec} us are more than a hundred years", hint="0 means for ever"
             )
-        block = self._blocks.get(mesh)
+        block = self._blocklist.get(mesh)
         if block and block.reason is Reason.KICKED:
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked already: {block.describe()}", mesh=mesh)
         seconds = usec / 1_000_000 if usec else math.inf
         actor = await self._authority.actor(call)
         await await_saved(
             mesh,
-            self._blocks.add(
+            self._blocklist.add(
                 mesh, Reason.OPERATOR, detail=printable(detail, _MAX_DETAIL_CHARS), actor=actor, seconds=seconds
             ),
         )
@@ -126,8 +126,8 @@ class BlocklistObject(Interface):
         """
         mesh = names.mesh_id(id)
         actor = await self._authority.actor(call)
-        blocked = self._blocks.get(mesh) is not None
-        await await_saved(mesh, self._blocks.remove(mesh, actor))
+        blocked = self._blocklist.get(mesh) is not None
+        await await_saved(mesh, self._blocklist.remove(mesh, actor))
         return blocked
 
     @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
@@ -145,7 +145,7 @@ class BlocklistObject(Interface):
             text = f"{len(entries)} entries are too many at once"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MAX_ENTRIES}")
         actor = await self._authority.actor(call)
-        taken, over, saved = self._blocks.import_entries([self._entry(*entry, actor) for entry in entries])
+        taken, over, saved = self._blocklist.import_entries([self._entry(*entry, actor) for entry in entries])
         if not await saved:
             raise not_saved_error(count(taken, "entry"))
         return taken, over
@@ -156,12 +156,12 @@ class BlocklistObject(Interface):
 
         Errors: InvalidArgument (the file can be used), BadFile.
         """
-        return await self._blocks.restore()
+        return await self._blocklist.restore()
 
     def show(self) -> None:
         """Take over what the blocklist says."""
         total, permanent, temporary = self._stats()
-        error = self._blocks.error or self._blocks.save_error
+        error = self._blocklist.error or self._blocklist.save_error
         self.set(Total=total, Permanent=permanent, Temporary=temporary, Error=str(error or ""))
 
     def changed(self, change: BlocklistChange) -> None:
@@ -169,7 +169,7 @@ class BlocklistObject(Interface):
         block, detail = change.block, printable(change.block.detail, _MAX_DETAIL_CHARS)
         actor = printable(change.actor, _MAX_DETAIL_CHARS)
         if change.what is What.BLOCKED:
-            until = 0 if block.until is None else self._blocks.to_wall_us(block.until)
+            until = 0 if block.until is None else self._blocklist.to_wall_us(block.until)
             self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
         else:
             self.emit("Unblocked", block.mesh, block.reason.value, actor)
@@ -183,13 +183,13 @@ class BlocklistObject(Interface):
         return Block(
             mesh=names.mesh_id(mesh),
             reason=Reason(reason),
-            since=self._blocks.from_wall_us(since),
-            until=None if for_ever else self._blocks.from_wall_us(until),
+            since=self._blocklist.from_wall_us(since),
+            until=None if for_ever else self._blocklist.from_wall_us(until),
             detail=printable(detail, _MAX_DETAIL_CHARS),
             actor=actor,
         )
 
     def _stats(self) -> tuple[int, int, int]:
-        total = len(self._blocks.announced)
-        permanent = sum(block.until is None for block in self._blocks.announced.values())
+        total = len(self._blocklist.announced)
+        permanent = sum(block.until is None for block in self._blocklist.announced.values())
         return total, permanent, total - permanent

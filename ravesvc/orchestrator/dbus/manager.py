@@ -15,7 +15,7 @@ from ravesvc.core.explain import ExplainInput, details, explain
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState, command_errors, unshown
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
@@ -119,9 +119,9 @@ class ManagerObject(Interface):
         self,
         authority: Authority,
         *,
-        fleet: Fleet,
+        reconciler: Reconciler,
         discovery: Discovery,
-        blocks: Blocklist,
+        blocklist: Blocklist,
         roll: RollingRestart,
         state: CachedStore,
         account: AccountObject,
@@ -131,9 +131,9 @@ class ManagerObject(Interface):
     ) -> None:
         super().__init__(authority)
         self._authority = authority
-        self._fleet = fleet
+        self._reconciler = reconciler
         self._discovery = discovery
-        self._blocks = blocks
+        self._blocklist = blocklist
         self._roll = roll
         self._state = state
         self._account = account
@@ -152,16 +152,16 @@ class ManagerObject(Interface):
         why no mesh is started, or empty; Outages (as), what most meshes fail by for no fault of their own, and Pauses
         (as), which of Rave's hosts ask for a pause, a sentence each.
         """
-        blocks = Counter(block.reason.value for block in self._blocks.announced.values())
+        reasons = Counter(block.reason.value for block in self._blocklist.announced.values())
         return {
             **self.values(),
             **self._account.values(),
             **self._permissions.values(),
             "Store": Variant("s", self._state.engine),
             "StoreError": Variant("s", str(self._state.error or "")),
-            "States": Variant("a{su}", dict(Counter(self._fleet.states))),
-            "Blocks": Variant("a{su}", dict(blocks)),
-            "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.save_error or "")),
+            "States": Variant("a{su}", dict(Counter(self._reconciler.states))),
+            "Blocks": Variant("a{su}", dict(reasons)),
+            "BlocklistError": Variant("s", str(self._blocklist.error or self._blocklist.save_error or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
             "Outages": Variant("as", self._starts.outages.sentences()[:_MAX_SENTENCES]),
             "Pauses": Variant("as", self._starts.pauses.all_words()[:_MAX_SENTENCES]),
@@ -176,7 +176,7 @@ class ManagerObject(Interface):
         """
         return [
             [record.mesh, record.title, record.state, names.mesh_path(record.mesh)]
-            for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
+            for record in sorted(self._reconciler.records.values(), key=lambda record: record.mesh)
         ]
 
     @method(returns={"meshes": "a(sssstuub)"}, action=PolkitAction.READ)
@@ -196,13 +196,13 @@ class ManagerObject(Interface):
                 record.run.restarts,
                 self._roll.is_outdated(record),
             )
-            for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
+            for record in sorted(self._reconciler.records.values(), key=lambda record: record.mesh)
         ]
 
     @method(takes={"id": "s"}, returns={"mesh": "o"}, action=PolkitAction.READ)
     async def get_mesh(self, call: Call, id: str) -> str:  # noqa: A002 - the argument's name on the wire
         """The object of a mesh. Errors: InvalidArgument, NoSuchMesh."""
-        if names.mesh_id(id) not in self._fleet.records:
+        if names.mesh_id(id) not in self._reconciler.records:
             raise _no_such_mesh(id)
         return names.mesh_path(id)
 
@@ -214,7 +214,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NoSuchMesh, NotRunning, Timeout, BadData.
         """
-        users, total = await self._fleet.users(self._record(id).mesh)
+        users, total = await self._reconciler.users(self._record(id).mesh)
         return [(user, name, user in self._state.admins) for user, name in users], total
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
@@ -225,7 +225,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NoSuchMesh, Blocked, BadFile.
         """
-        await self._fleet.start_mesh(names.mesh_id(id), await self._authority.actor(call))
+        await self._reconciler.start_mesh(names.mesh_id(id), await self._authority.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
@@ -235,7 +235,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NoSuchMesh, BadFile.
         """
-        await self._fleet.stop_mesh(names.mesh_id(id), await self._authority.actor(call))
+        await self._reconciler.stop_mesh(names.mesh_id(id), await self._authority.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002
@@ -243,7 +243,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NotRunning, Blocked, Busy.
         """
-        await self._fleet.restart_mesh(names.mesh_id(id))
+        await self._reconciler.restart_mesh(names.mesh_id(id))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
@@ -251,7 +251,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NotRunning, Timeout.
         """
-        await self._fleet.reconnect_mesh(names.mesh_id(id))
+        await self._reconciler.reconnect_mesh(names.mesh_id(id))
 
     @method(takes={"id": "s", "debug": "b"}, action=PolkitAction.OPERATE)
     async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002, FBT001
@@ -261,7 +261,7 @@ class ManagerObject(Interface):
 
         Errors: Bus (the bot is outdated, and does not know how), InvalidArgument, NotRunning, Timeout.
         """
-        await self._fleet.set_debug(names.mesh_id(id), debug)
+        await self._reconciler.set_debug(names.mesh_id(id), debug)
 
     @method(returns={"decisions": "a(sss)"}, action=PolkitAction.READ)
     async def plan(self, call: Call) -> list[tuple[str, str, str]]:
@@ -270,7 +270,8 @@ class ManagerObject(Interface):
         Meshes that are neither listed nor have a unit are left out.
         """
         return [
-            (each.mesh, each.action.value, printable(each.reason, _MAX_TEXT_CHARS)) for each in self._fleet.plan()
+            (each.mesh, each.action.value, printable(each.reason, _MAX_TEXT_CHARS))
+            for each in self._reconciler.plan()
         ]
 
     @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"}, action=PolkitAction.READ)
@@ -299,7 +300,7 @@ class ManagerObject(Interface):
         Errors: InvalidArgument, NoSuchMesh.
         """
         record = self._record(id)
-        silence = int(self._fleet.health.silence(record.mesh) * 1_000_000)
+        silence = int(self._reconciler.health.silence(record.mesh) * 1_000_000)
         return record.state, silence, record.worker.healthy
 
     @method(
@@ -311,7 +312,7 @@ class ManagerObject(Interface):
 
         Those that are to run are healthy or unhealthy, healthy ones connected or disconnected.
         """
-        return self._fleet.health.stats()
+        return self._reconciler.health.stats()
 
     @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
     async def roll(self, call: Call) -> int:
@@ -347,9 +348,9 @@ class ManagerObject(Interface):
 
         Otherwise more lists have to confirm it.
         """
-        gone = self._discovery.census.believe()
+        gone = self._discovery.inventory.confirm_losses()
         log.info("An operator confirms the loss of %s", count(gone, "mesh"))
-        self._fleet.reconcile()
+        self._reconciler.reconcile()
         return gone
 
     @method(returns={"host": "s"}, action=PolkitAction.OPERATE)
@@ -364,7 +365,7 @@ class ManagerObject(Interface):
 
     def show(self, status: str) -> None:
         """Take over what the parts say; `status` is one line for people."""
-        states = self._fleet.states
+        states = self._reconciler.states
         self.set(
             Status=status,
             Meshes=len(states),
@@ -374,14 +375,14 @@ class ManagerObject(Interface):
             DiscoveryError=str(self._discovery.error or ""),
             LastDiscoveryTimestamp=int(self._discovery.last_good * 1_000_000),
             StaleSinceTimestamp=int(self._discovery.stale_since * 1_000_000),
-            HeldBack=self._discovery.census.held_back,
-            UnshownMessages=unshown(self._fleet.records.values()),
-            CommandErrors=command_errors(self._fleet.records.values()),
+            HeldBack=self._discovery.inventory.held_back,
+            UnshownMessages=unshown(self._reconciler.records.values()),
+            CommandErrors=command_errors(self._reconciler.records.values()),
         )
 
     def discovery_finished(self) -> None:
         """Announce the end of a round."""
-        meshes = len(self._discovery.census.meshes or {})
+        meshes = len(self._discovery.inventory.meshes or {})
         self.emit("DiscoveryFinished", self._discovery.round, meshes, str(self._discovery.error or ""))
 
     def roll_progress(self, done: int, total: int, mesh: str) -> None:
@@ -393,7 +394,7 @@ class ManagerObject(Interface):
         self.emit("RollFinished", error.code.value if error else "", str(error or ""))
 
     def _record(self, mesh: str) -> MeshState:
-        record = self._fleet.find(names.mesh_id(mesh))
+        record = self._reconciler.find(names.mesh_id(mesh))
         if record is None:
             raise _no_such_mesh(mesh)
         return record
@@ -402,14 +403,14 @@ class ManagerObject(Interface):
         block = record.block
         return ExplainInput(
             record=record,
-            decision=next((each for each in self._fleet.plan() if each.mesh == record.mesh), None),
-            memory=self._blocks.memory(record.mesh),
-            retry=self._blocks.to_wall_us(block.until) if block and block.until is not None else 0,
-            blocked_since=self._blocks.to_wall_us(block.since) if block else 0,
+            decision=next((each for each in self._reconciler.plan() if each.mesh == record.mesh), None),
+            memory=self._blocklist.memory(record.mesh),
+            retry=self._blocklist.to_wall_us(block.until) if block and block.until is not None else 0,
+            blocked_since=self._blocklist.to_wall_us(block.since) if block else 0,
             last_discovery=int(self._discovery.last_good * 1_000_000),
             discovery_error=self._discovery.error,
             outdated=self._roll.is_outdated(record),
-            silence=self._fleet.health.silence(record.mesh),
+            silence=self._reconciler.health.silence(record.mesh),
             obstacle=self._discovery.obstacle,
         )
 

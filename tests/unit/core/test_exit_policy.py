@@ -46,7 +46,7 @@ class FakeBlocks:
         self.gate = asyncio.Event()
         self.gate.set()
         self.added: list[tuple[str, Reason, str]] = []
-        self.blocks: dict[str, Block] = {}
+        self.blocklist: dict[str, Block] = {}
         self.age = 0.0
         self.removed: list[str] = []
         self.failures: list[tuple[str, int, str]] = []
@@ -60,7 +60,7 @@ class FakeBlocks:
         return self.saved
 
     def get(self, mesh: str) -> Block | None:
-        return self.blocks.get(mesh)
+        return self.blocklist.get(mesh)
 
     def blocked_for(self, mesh: str) -> float:
         return self.age
@@ -77,12 +77,12 @@ class FakeBlocks:
 
 
 class Scene:
-    """Mesh a, whose unit has failed, on a server; all listed meshes are in the census."""
+    """Mesh a, whose unit has failed, on a server; all listed meshes are in the inventory."""
 
     def __init__(self) -> None:
         self.records: dict[str, MeshState] = {}
-        self.census = Inventory()
-        self.blocks = FakeBlocks()
+        self.inventory = Inventory()
+        self.blocklist = FakeBlocks()
         self.rave_answers = True
         self.gate = asyncio.Event()
         self.gate.set()
@@ -93,8 +93,8 @@ class Scene:
         self.while_asleep: Callable[[], None] = lambda: None
         self.lessons = ExitPolicy(
             self.records,
-            self.census,
-            self.blocks,  # type: ignore[arg-type]
+            self.inventory,
+            self.blocklist,  # type: ignore[arg-type]
             self._answers,
             self.outages,
             lambda: self.now,
@@ -123,16 +123,16 @@ class Scene:
             record.worker.connect(1000.0)
         else:
             record.worker.fail("no route to host")
-        self.census.observe([each.listed for each in self.records.values() if each.listed])
+        self.inventory.observe([each.listed for each in self.records.values() if each.listed])
         return record
 
     @property
     def known(self) -> set[str]:
-        return set(self.census.meshes or {})
+        return set(self.inventory.meshes or {})
 
 
 async def learnt(scene: Scene, end: RunEnd = UNREACHABLE) -> ExitVerdict:
-    return await scene.lessons.learn("a", end)
+    return await scene.lessons.apply("a", end)
 
 
 # The reasons.
@@ -157,8 +157,8 @@ def test_a_mesh_is_blocked_for_what_its_child_has_met(
         scene = Scene()
         scene.add("b", connected=True)
         assert await learnt(scene, end) == ExitVerdict(reason, "", saved=True)
-        assert scene.blocks.added == [("a", reason, detail)]
-        assert scene.blocks.failures == []
+        assert scene.blocklist.added == [("a", reason, detail)]
+        assert scene.blocklist.failures == []
         # A mesh in which the bot is no more need not be missed by three rounds.
         assert scene.known == ({"b"} if reason in (Reason.KICKED, Reason.LEFT, Reason.GONE) else {"a", "b"})
         assert scene.asked == {Reason.CONNECTION_FAILURES: 1, Reason.REJECTED: 1, Reason.GONE: 2}.get(reason, 0)
@@ -172,18 +172,18 @@ async def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_h
     scene = Scene()
     scene.records["a"].worker.last_error = ""
     lesson = await learnt(scene, ended(status))
-    assert scene.blocks.added == [("a", lesson.reason, "long ago")]
+    assert scene.blocklist.added == [("a", lesson.reason, "long ago")]
 
 
 async def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before() -> None:
     scene = Scene()
     scene.records["a"].worker.last_error = ""
     await learnt(scene, ended(ExitStatus.TOO_LARGE))
-    assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
+    assert scene.blocklist.added == [("a", Reason.TOO_LARGE, "")]
 
 
 @pytest.mark.parametrize(
-    ("end", "excuse"),
+    ("end", "outage_reason"),
     [
         (ended(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
         (ended(ExitStatus.CONFIG), "its process could not use its settings"),
@@ -192,31 +192,31 @@ async def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before() ->
     ],
 )
 def test_a_mesh_that_is_not_at_fault_is_not_blocked(
-    run: Run, caplog: pytest.LogCaptureFixture, end: RunEnd, excuse: str
+    run: Run, caplog: pytest.LogCaptureFixture, end: RunEnd, outage_reason: str
 ) -> None:
     async def body() -> None:
         scene = Scene()
-        assert await learnt(scene, end) == ExitVerdict(None, excuse, saved=True)
-        assert scene.blocks.added == []
-        assert scene.blocks.failures == []
+        assert await learnt(scene, end) == ExitVerdict(None, outage_reason, saved=True)
+        assert scene.blocklist.added == []
+        assert scene.blocklist.failures == []
         assert scene.known == {"a"}
         assert scene.asked == (end.status is ExitStatus.LOGIN_NEEDED)
 
     run(body())
-    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+    assert caplog.messages == [f"Mesh a has ended: {outage_reason}"]
 
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("status", [ExitStatus.KICKED, ExitStatus.GONE, ExitStatus.UNREACHABLE])
 async def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(status: ExitStatus, saved: bool) -> None:
     scene = Scene()
-    scene.blocks.saved = saved
-    scene.blocks.gate.clear()
+    scene.blocklist.saved = saved
+    scene.blocklist.gate.clear()
     learning = asyncio.create_task(learnt(scene, ended(status)))
-    await until(lambda: scene.blocks.added)
+    await until(lambda: scene.blocklist.added)
     await asyncio.sleep(0)
     assert not learning.done()
-    scene.blocks.gate.set()
+    scene.blocklist.gate.set()
     lesson = await learning
     assert lesson.saved is saved
     assert lesson.reason
@@ -233,16 +233,16 @@ def test_while_rave_does_not_answer_no_mesh_is_at_fault(run: Run, caplog: pytest
         scene.add("b", connected=True)
         scene.rave_answers = False
         assert await learnt(scene) == ExitVerdict(None, "Rave does not answer", saved=True)
-        assert scene.blocks.added == []
+        assert scene.blocklist.added == []
         # It begins anew, or one more failure would block it when Rave is back.
-        assert scene.blocks.failures == [("a", 0, "Rave does not answer")]
+        assert scene.blocklist.failures == [("a", 0, "Rave does not answer")]
 
         # What is so already is not said again: each time would be a write.
         scene = Scene()
         scene.rave_answers = False
-        scene.blocks.attempts = 0
-        assert (await learnt(scene)).excuse == "Rave does not answer"
-        assert scene.blocks.failures == []
+        scene.blocklist.attempts = 0
+        assert (await learnt(scene)).outage_reason == "Rave does not answer"
+        assert scene.blocklist.failures == []
 
     run(body())
     assert caplog.messages == ["Mesh a has ended: Rave does not answer"] * 2
@@ -250,7 +250,7 @@ def test_while_rave_does_not_answer_no_mesh_is_at_fault(run: Run, caplog: pytest
 
 
 def test_when_the_server_lets_nobody_in_no_mesh_of_it_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    excuse = f"the server {SERVER} lets no bot in"
+    outage_reason = f"the server {SERVER} lets no bot in"
 
     async def body() -> None:
         scene = Scene()
@@ -258,21 +258,21 @@ def test_when_the_server_lets_nobody_in_no_mesh_of_it_is_at_fault(run: Run, capl
         scene.add("c")
         scene.add("elsewhere", ELSEWHERE, connected=True)
         scene.add("nowhere", None, connected=True)
-        assert await learnt(scene) == ExitVerdict(None, excuse, saved=True)
-        assert scene.blocks.added == []
-        assert scene.blocks.failures == [("a", 0, excuse)]
+        assert await learnt(scene) == ExitVerdict(None, outage_reason, saved=True)
+        assert scene.blocklist.added == []
+        assert scene.blocklist.failures == [("a", 0, outage_reason)]
         assert scene.asked == 1
 
     run(body())
-    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+    assert caplog.messages == [f"Mesh a has ended: {outage_reason}"]
 
 
 async def is_blocked(scene: Scene) -> None:
     """Mesh a has no excuse."""
     lesson = await learnt(scene)
     assert lesson == ExitVerdict(Reason.CONNECTION_FAILURES, "", saved=True)
-    assert scene.blocks.added == [("a", Reason.CONNECTION_FAILURES, "no route to host")]
-    assert scene.blocks.failures == []
+    assert scene.blocklist.added == [("a", Reason.CONNECTION_FAILURES, "no route to host")]
+    assert scene.blocklist.failures == []
 
 
 async def test_a_server_is_an_excuse_for_an_hour_at_a_time() -> None:
@@ -280,13 +280,13 @@ async def test_a_server_is_an_excuse_for_an_hour_at_a_time() -> None:
     scene.add("b")
     for minutes in range(0, 61, 20):
         scene.now = 60.0 * minutes
-        assert (await learnt(scene)).excuse, minutes
+        assert (await learnt(scene)).outage_reason, minutes
     scene.now = 3601.0
     assert (await learnt(scene)).reason is Reason.CONNECTION_FAILURES
     # After the block it is given as much time again, and so is what was in its mesh meanwhile.
     for seconds in (7300.0, 7300.0 + 3000, 7300.0 + 3000 + 3601, 7300.0 + 3000 + 3601 + 3600):
         scene.now = seconds
-        assert (await learnt(scene)).excuse, seconds
+        assert (await learnt(scene)).outage_reason, seconds
 
 
 async def test_when_its_server_lets_another_in_the_mesh_is_at_fault() -> None:
@@ -313,7 +313,7 @@ async def test_those_that_are_blocked_themselves_prove_nothing() -> None:
     scene = Scene()
     scene.add("b", blocked=True, connected=True)
     scene.add("c")
-    assert (await learnt(scene)).excuse == f"the server {SERVER} lets no bot in"
+    assert (await learnt(scene)).outage_reason == f"the server {SERVER} lets no bot in"
 
 
 async def test_a_mesh_that_never_tried_proves_nothing() -> None:
@@ -353,7 +353,7 @@ async def test_what_has_changed_while_rave_was_asked_counts() -> None:
 # What hits most meshes.
 
 
-def fleet(scene: Scene, size: int) -> list[str]:
+def reconciler(scene: Scene, size: int) -> list[str]:
     """So many meshes beside a, all connected."""
     others = [f"m{number}" for number in range(size)]
     for mesh in others:
@@ -371,27 +371,27 @@ def fails(scene: Scene, *meshes: str) -> None:
 @pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
 async def test_what_has_hit_the_others_already_blocks_no_mesh(status: ExitStatus) -> None:
     scene = Scene()
-    others = fleet(scene, 4)
+    others = reconciler(scene, 4)
     fails(scene, *others[:2])
     lesson = await learnt(scene, ended(status))
     assert lesson.reason is None
-    assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
-    assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
+    assert "3 of 5 meshes can't be reached: 403" in lesson.outage_reason
+    assert (scene.blocklist.added, scene.slept, scene.known) == ([], [], {"a", *others})
     assert "3 of 5" in scene.outages.sentences()[0]
 
 
 @pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
 async def test_the_first_one_waits_for_the_others(status: ExitStatus) -> None:
     scene = Scene()
-    others = fleet(scene, 3)
+    others = reconciler(scene, 3)
     scene.while_asleep = lambda: fails(scene, *others)
-    assert "all meshes can't be reached" in (await learnt(scene, ended(status))).excuse
+    assert "all meshes can't be reached" in (await learnt(scene, ended(status))).outage_reason
     assert scene.slept == [3.0]
 
 
 async def test_one_alone_is_judged_when_no_others_have_followed() -> None:
     scene = Scene()
-    fleet(scene, 3)
+    reconciler(scene, 3)
     assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
     assert scene.slept == [3.0]
     assert scene.outages.sentences() == []
@@ -399,7 +399,7 @@ async def test_one_alone_is_judged_when_no_others_have_followed() -> None:
 
 async def test_a_small_fleet_has_no_others_to_wait_for() -> None:
     scene = Scene()
-    fleet(scene, 1)
+    reconciler(scene, 1)
     assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
     assert scene.slept == []
 
@@ -408,48 +408,48 @@ async def test_a_small_fleet_has_no_others_to_wait_for() -> None:
 async def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(status: ExitStatus) -> None:
     scene = Scene()
     scene.rave_answers = False
-    assert (await learnt(scene, ended(status))).excuse == "Rave does not answer"
-    assert scene.blocks.added == []
+    assert (await learnt(scene, ended(status))).outage_reason == "Rave does not answer"
+    assert scene.blocklist.added == []
 
 
 async def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are() -> None:
     scene = Scene()
-    fails(scene, *fleet(scene, 3))
-    scene.census.observe([])
+    fails(scene, *reconciler(scene, 3))
+    scene.inventory.observe([])
     assert (await learnt(scene, ended(ExitStatus.GONE))).reason is Reason.GONE
 
 
 @pytest.mark.parametrize(("age", "lifted"), [(59.0, ["m0"]), (60.0, [])])
 async def test_blocks_of_the_last_minute_are_taken_back(age: float, lifted: list[str]) -> None:
     scene = Scene()
-    others = fleet(scene, 4)
+    others = reconciler(scene, 4)
     fails(scene, *others)
-    scene.blocks.age = age
+    scene.blocklist.age = age
     for mesh, reason, actor in (
         ("m0", Reason.REJECTED, SERVICE),
         ("m1", Reason.KICKED, SERVICE),
         ("m2", Reason.CRASHES, SERVICE),
         ("m3", Reason.REJECTED, "root"),
     ):
-        scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
-    assert (await learnt(scene, ended(ExitStatus.REJECTED))).excuse
-    assert scene.blocks.removed == lifted
+        scene.blocklist.blocklist[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
+    assert (await learnt(scene, ended(ExitStatus.REJECTED))).outage_reason
+    assert scene.blocklist.removed == lifted
 
 
 async def test_crashes_of_most_processes_are_the_machines() -> None:
     scene = Scene()
-    for mesh in fleet(scene, 3):
+    for mesh in reconciler(scene, 3):
         scene.lessons.crashed(mesh, "exit status 1 (crashed)")
     lesson = await learnt(scene, CRASHED)
-    assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
+    assert lesson.outage_reason == "the processes of all meshes fail: exit status 1 (crashed)"
     assert scene.asked == 0
-    assert (await scene.lessons.learn("m0", RunEnd(gave_up=True, detail="6 times in a row"))).excuse
+    assert (await scene.lessons.apply("m0", RunEnd(gave_up=True, detail="6 times in a row"))).outage_reason
 
 
 async def test_settings_that_no_process_can_use_are_one_fault() -> None:
     scene = Scene()
-    for mesh in fleet(scene, 3):
-        await scene.lessons.learn(mesh, ended(ExitStatus.CONFIG))
+    for mesh in reconciler(scene, 3):
+        await scene.lessons.apply(mesh, ended(ExitStatus.CONFIG))
     assert scene.outages.sentences()[0].startswith("the processes of 3 of 4 meshes fail: its process could not use")
 
 
@@ -457,9 +457,9 @@ async def test_settings_that_no_process_can_use_are_one_fault() -> None:
 async def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(answers: bool) -> None:
     scene = Scene()
     scene.rave_answers = answers
-    for mesh in fleet(scene, 3):
+    for mesh in reconciler(scene, 3):
         scene.records[mesh].worker.disconnect("401")
-        await scene.lessons.learn(mesh, ended(ExitStatus.LOGIN_NEEDED))
+        await scene.lessons.apply(mesh, ended(ExitStatus.LOGIN_NEEDED))
     assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
 
 
@@ -467,13 +467,13 @@ async def test_an_account_that_runs_in_two_places_blocks_no_mesh() -> None:
     scene = Scene()
     lesson = await learnt(scene, ended(ExitStatus.ELSEWHERE))
     assert lesson == ExitVerdict(None, "the same account is connected to it elsewhere", saved=True)
-    assert scene.blocks.added == []
+    assert scene.blocklist.added == []
 
 
 @pytest.mark.parametrize(("spared", "hours"), [(1, 1), (0, 24)])
 async def test_no_fault_excuses_for_ever(spared: int, hours: int) -> None:
     scene = Scene()
-    others = fleet(scene, 3 + spared)
+    others = reconciler(scene, 3 + spared)
     for minutes in range(0, 60 * 48, 10):
         scene.now = 60.0 * minutes
         fails(scene, *others[:3])
@@ -512,8 +512,8 @@ def test_an_end_that_has_blocked_its_mesh_already_is_not_judged_again(run: Run) 
 
     async def body() -> None:
         scene = Scene()
-        scene.blocks.blocks["a"] = Block(mesh="a", reason=Reason.CONNECTION_FAILURES, since=0, until=100)
-        scene.blocks.saved = False
+        scene.blocklist.blocklist["a"] = Block(mesh="a", reason=Reason.CONNECTION_FAILURES, since=0, until=100)
+        scene.blocklist.saved = False
         assert await learnt(scene) == ExitVerdict(Reason.CONNECTION_FAILURES, "", saved=False)
         assert (scene.asked, scene.slept) == (0, [])
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.api.models import Listing, Mesh
-from ravesvc.core import inventory
+from ravesvc.core import inventory as inventory_module
 from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MANY, Discovery, Inventory
 from ravesvc.errors import Code, RaveError
 from tests.unit.conftest import until
@@ -31,7 +31,7 @@ def meshes(names: str) -> list[Mesh]:
     return [mesh(name) for name in names]
 
 
-def census(*rounds: str) -> Inventory:
+def inventory(*rounds: str) -> Inventory:
     made = Inventory()
     for names in rounds:
         made.observe(meshes(names))
@@ -45,11 +45,11 @@ def known(of: Inventory) -> str:
 def test_before_the_first_round_nobody_knows() -> None:
     assert Inventory().meshes is None
     assert Inventory().held_back == 0
-    assert census("").meshes == {}
+    assert inventory("").meshes == {}
 
 
 def test_the_oldest_come_first_and_news_is_taken_over() -> None:
-    found = census("ba", "dabc")
+    found = inventory("ba", "dabc")
     assert known(found) == "badc"
     found.observe([mesh("a", "new title"), *meshes("bcd")])
     assert known(found) == "badc"
@@ -57,13 +57,13 @@ def test_the_oldest_come_first_and_news_is_taken_over() -> None:
 
 
 def test_a_mesh_is_gone_after_several_rounds_in_a_row_without_it() -> None:
-    assert known(census("abc", "bc", "bc")) == "abc"
-    assert known(census("abc", "bc", "bc", "abc", "bc", "bc")) == "abc"
-    assert known(census("abc", "bc", "bc", "bc")) == "bc"
+    assert known(inventory("abc", "bc", "bc")) == "abc"
+    assert known(inventory("abc", "bc", "bc", "abc", "bc", "bc")) == "abc"
+    assert known(inventory("abc", "bc", "bc", "bc")) == "bc"
 
 
 def test_the_loss_of_most_is_not_believed() -> None:
-    found = census("abcd", *[""] * 10)
+    found = inventory("abcd", *[""] * 10)
     assert known(found) == "abcd"
     assert found.held_back == 4
     found.observe(meshes("abcd"))
@@ -71,30 +71,30 @@ def test_the_loss_of_most_is_not_believed() -> None:
 
 
 def test_half_is_not_most() -> None:
-    assert census("abcd", "ab").held_back == 0
-    assert census("abcd", "a").held_back == 3
-    assert known(census("abcd", "ab", "ab", "ab")) == "ab"
+    assert inventory("abcd", "ab").held_back == 0
+    assert inventory("abcd", "a").held_back == 3
+    assert known(inventory("abcd", "ab", "ab", "ab")) == "ab"
 
 
 def test_while_a_loss_is_held_back_what_is_new_comes_in() -> None:
-    assert known(census("abc", "x")) == "abcx"
+    assert known(inventory("abc", "x")) == "abcx"
 
 
 def test_a_round_that_is_held_back_counts_for_nobody() -> None:
-    assert known(census("abc", "bc", "bc", "", "abc")) == "abc"
-    assert known(census("abc", "bc", "bc", "")) == "abc"
-    assert known(census("abc", "bc", "bc", "", "bc")) == "bc"
+    assert known(inventory("abc", "bc", "bc", "", "abc")) == "abc"
+    assert known(inventory("abc", "bc", "bc", "")) == "abc"
+    assert known(inventory("abc", "bc", "bc", "", "bc")) == "bc"
 
 
 def test_a_mesh_that_is_seen_in_such_a_round_is_not_missed() -> None:
-    found = census("abc", "bc", "bc", "a")
+    found = inventory("abc", "bc", "bc", "a")
     assert found.held_back == 2
     found.observe(meshes("bc"))
     assert known(found) == "abc"
 
 
 def test_forgetting() -> None:
-    found = census("abc", "bc", "bc")
+    found = inventory("abc", "bc", "bc")
     found.forget("a")
     assert known(found) == "bc"
     # It comes back with a clean slate.
@@ -106,7 +106,7 @@ def test_forgetting() -> None:
 
 
 def test_what_we_have_left_is_out_at_once_and_lists_may_be_late_with_it() -> None:
-    found = census("abc")
+    found = inventory("abc")
     found.leave("a")
     assert (known(found), found.held_back, found.left) == ("bc", 0, {"a"})
     found.observe(meshes("abc"))
@@ -125,7 +125,7 @@ def test_what_we_have_left_is_out_at_once_and_lists_may_be_late_with_it() -> Non
 
 
 def test_a_list_that_is_not_believed_ends_no_lateness() -> None:
-    found = census("abc")
+    found = inventory("abc")
     found.leave("a")
     found.observe([])
     found.observe(meshes("abc"))
@@ -133,7 +133,7 @@ def test_a_list_that_is_not_believed_ends_no_lateness() -> None:
 
 
 def test_what_we_have_left_is_no_loss() -> None:
-    found = census("abcdef")
+    found = inventory("abcdef")
     for name in "abcde":
         found.leave(name)
     found.observe(meshes("f"))
@@ -146,19 +146,19 @@ def test_what_we_have_left_is_no_loss() -> None:
 
 
 def test_only_what_the_last_list_has_may_be_started() -> None:
-    found = census("abc", "ab")
+    found = inventory("abc", "ab")
     assert known(found) == "abc"
     assert (found.missing, found.lists("a"), found.lists("c"), found.lists("x")) == ({"c"}, True, False, False)
     assert not Inventory().lists("a")
 
 
 def glimpsed(found: Inventory, names: str) -> Inventory:
-    found.glimpse(meshes(names))
+    found.observe_beginning(meshes(names))
     return found
 
 
 def test_the_beginning_of_a_list_says_nothing_of_what_it_has_not() -> None:
-    found = glimpsed(census("abcdef"), "cx")
+    found = glimpsed(inventory("abcdef"), "cx")
     assert (known(found), found.held_back, found.missing, found.unread) == ("abcdefx", 0, set(), set("abdef"))
     assert all(found.lists(name) for name in "abcdefx")
     for _ in range(50):
@@ -173,13 +173,13 @@ def test_the_beginning_of_a_list_says_nothing_of_what_it_has_not() -> None:
 
 
 def test_the_beginning_of_a_list_may_end_a_loss_and_not_begin_one() -> None:
-    found = census("abcd", "")
+    found = inventory("abcd", "")
     assert found.held_back == 4
     glimpsed(found, "ab")
     assert (found.held_back, found.missing) == (2, {"c", "d"})
     glimpsed(found, "abcd")
     assert found.held_back == 0
-    found = census("abcd", "abc", "abc")
+    found = inventory("abcd", "abc", "abc")
     glimpsed(found, "a")
     assert (known(found), found.missing) == ("abcd", {"d"})
     found.observe(meshes("abc"))
@@ -187,7 +187,7 @@ def test_the_beginning_of_a_list_may_end_a_loss_and_not_begin_one() -> None:
 
 
 def test_of_a_list_without_end_only_what_runs_is_kept_for_long() -> None:
-    found = census("ab")
+    found = inventory("ab")
     for names in ("cd", "ef", "gh"):
         glimpsed(found, names)
         found.forget_unread({"a"})
@@ -227,7 +227,7 @@ def test_what_an_earlier_process_ran_in_another_scope_is_not_adopted() -> None:
 
 
 def test_another_accounts_meshes_are_forgotten_at_once() -> None:
-    found = census("abc", "b", *["c"] * ROUNDS_TO_FORGET_MANY)
+    found = inventory("abc", "b", *["c"] * ROUNDS_TO_FORGET_MANY)
     assert found.held_back == 2
     found.forget_all()
     assert (found.meshes, found.held_back) == (None, 0)
@@ -238,7 +238,7 @@ def test_another_accounts_meshes_are_forgotten_at_once() -> None:
     found.observe(meshes("x"))
     assert (known(found), found.held_back) == ("xab", 2), "whose missing begins now"
     found.forget_all()
-    assert found.believe() == 0
+    assert found.confirm_losses() == 0
 
 
 # What an earlier process has left running.
@@ -281,7 +281,7 @@ def test_what_ran_at_the_start_does_not_come_back_later() -> None:
     assert known(found) == "a"
     found.observe(meshes("a"))
     assert known(found) == "a"
-    # When the last one is forgotten the census is empty, and knows it.
+    # When the last one is forgotten the inventory is empty, and knows it.
     found.forget("a")
     assert found.meshes == {}
     found.observe(meshes("c"))
@@ -299,7 +299,7 @@ def test_what_runs_already_of_another_account_is_forgotten_with_it() -> None:
 
 
 def test_the_loss_of_most_is_believed_when_many_more_rounds_insist_on_it() -> None:
-    found = census("abcd", "d")
+    found = inventory("abcd", "d")
     for _ in range(ROUNDS_TO_FORGET_MANY - 1):
         found.observe(meshes("d"))
         assert (known(found), found.held_back) == ("abcd", 3)
@@ -310,7 +310,7 @@ def test_the_loss_of_most_is_believed_when_many_more_rounds_insist_on_it() -> No
 
 
 def test_rounds_insist_only_by_lacking_the_same() -> None:
-    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
+    found = inventory("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
     assert known(found) == "abcde"
     found.observe(meshes("d"))
     for _ in range(ROUNDS_TO_FORGET_MANY):
@@ -322,37 +322,37 @@ def test_rounds_insist_only_by_lacking_the_same() -> None:
 
 
 def test_a_round_that_is_believed_ends_the_insisting() -> None:
-    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MANY, "abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
+    found = inventory("abcd", *["d"] * ROUNDS_TO_FORGET_MANY, "abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
     assert (known(found), found.held_back) == ("abcd", 3)
 
 
 def test_what_is_new_does_not_disturb_those_who_insist() -> None:
-    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
+    found = inventory("abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
     found.observe(meshes("dx"))
     assert known(found) == "dx"
 
 
 def test_that_there_are_no_meshes_at_all_no_number_of_rounds_proves() -> None:
-    found = census("abcd", *[""] * 100)
+    found = inventory("abcd", *[""] * 100)
     assert (known(found), found.held_back) == ("abcd", 4)
     # Nor do they prove anything for a list that has something, and lacks the same.
-    found = census("abcd", *[""] * 100, "x")
+    found = inventory("abcd", *[""] * 100, "x")
     assert (known(found), found.held_back) == ("abcdx", 4)
 
 
 def test_an_operator_may_confirm_a_loss() -> None:
-    found = census("abcd", "")
-    assert found.believe() == 4
+    found = inventory("abcd", "")
+    assert found.confirm_losses() == 4
     assert (found.meshes, found.held_back) == ({}, 0)
-    assert found.believe() == 0
+    assert found.confirm_losses() == 0
     found.observe(meshes("a"))
     assert (known(found), found.held_back) == ("a", 0), "it may come back"
 
 
 def test_an_operator_confirms_what_the_last_list_lacks_and_no_more() -> None:
-    found = census("abcdef", "abcdf", "bcde")
+    found = inventory("abcdef", "abcdf", "bcde")
     assert found.held_back == 0
-    assert found.believe() == 2
+    assert found.confirm_losses() == 2
     assert known(found) == "bcde"
     # With a clean slate.
     for names in ("abcdef", "bcdef", "bcdef"):
@@ -361,20 +361,20 @@ def test_an_operator_confirms_what_the_last_list_lacks_and_no_more() -> None:
 
 
 def test_what_a_child_has_found_out_meanwhile_is_not_confirmed_again() -> None:
-    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
+    found = inventory("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
     found.forget("a")
     # Those that are left insist as before.
     found.observe(meshes("e"))
     assert known(found) == "e"
-    found = census("abcd", "d")
+    found = inventory("abcd", "d")
     found.forget("a")
-    assert found.believe() == 2
+    assert found.confirm_losses() == 2
     assert known(found) == "d"
 
 
 def test_before_the_first_round_there_is_nothing_to_confirm() -> None:
     found = adopted("ab")
-    assert found.believe() == 0
+    assert found.confirm_losses() == 0
     assert found.meshes is None
     found.observe([])
     assert (known(found), found.held_back) == ("ab", 2)
@@ -408,7 +408,7 @@ def test_no_mesh_is_forgotten_before_three_good_rounds_in_a_row_without_it(round
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let rounds follow each other at once."""
-    monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(inventory_module, "_MIN_INTERVAL_S", 0.0)
 
 
 class Rave:
@@ -463,7 +463,7 @@ async def test_a_good_round_is_believed_and_dated() -> None:
         assert scene.discovery.last_good == 0
         before = time.time()
         await scene.round(meshes("ab"))
-        assert known(scene.discovery.census) == "ab"
+        assert known(scene.discovery.inventory) == "ab"
         assert before <= scene.discovery.last_good <= time.time()
         assert scene.discovery.error is None
 
@@ -479,7 +479,7 @@ def test_a_round_that_fails_changes_nothing(run: Run, caplog: pytest.LogCaptureF
                     await scene.round(REFUSED)
                 assert scene.discovery.error is REFUSED
                 assert scene.discovery.last_good == good
-                assert known(scene.discovery.census) == "ab"
+                assert known(scene.discovery.inventory) == "ab"
                 assert not scene.discovery.login_needed
                 # Said once, not every minute.
                 await scene.round(RaveError(Code.UNAUTHORIZED, "the session is over"))
@@ -507,10 +507,10 @@ def test_a_fault_of_ours_is_a_round_that_fails(run: Run, caplog: pytest.LogCaptu
             assert scene.discovery.error
             assert scene.discovery.error.code is Code.INTERNAL
             assert "literal" not in str(scene.discovery.error)
-            assert known(scene.discovery.census) == "ab"
+            assert known(scene.discovery.inventory) == "ab"
             await scene.round(meshes("abc"))
             assert scene.discovery.error is None
-            assert known(scene.discovery.census) == "abc"
+            assert known(scene.discovery.inventory) == "abc"
 
     run(body())
     # For the log it is a bug, told once.
@@ -588,7 +588,7 @@ async def test_what_an_operator_has_confirmed_is_not_stale() -> None:
         await scene.round(meshes("abc"))
         await scene.round([])
         assert scene.discovery.stale_since
-        scene.discovery.census.believe()
+        scene.discovery.inventory.confirm_losses()
         assert scene.discovery.stale_since == 0
         good = scene.discovery.last_good
         await scene.round(REFUSED)
@@ -598,7 +598,7 @@ async def test_what_an_operator_has_confirmed_is_not_stale() -> None:
 @pytest.mark.usefixtures("_quick")
 async def test_a_new_parent_knows_nothing_since_the_first_list_that_it_does_not_believe() -> None:
     async with Scene(3600) as scene:
-        scene.discovery.census.adopt("abc")
+        scene.discovery.inventory.adopt("abc")
         before = time.time()
         await scene.round([])
         stale = scene.discovery.stale_since
@@ -644,7 +644,7 @@ async def test_asking_during_a_round_brings_another_one() -> None:
         assert scene.discovery.round == 1
         await scene.rave.answers.put(meshes("a"))
         await scene.ended.acquire()
-        assert known(scene.discovery.census) == "a"
+        assert known(scene.discovery.inventory) == "a"
         assert scene.discovery.round == 2
         # One for all who asked.
         for _ in range(10):
@@ -737,7 +737,7 @@ def beginnings(run: Run, clock: Clock, interval: float, took: list[float]) -> li
 
 def test_rounds_begin_an_interval_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(inventory, "asyncio", clock)
+    monkeypatch.setattr(inventory_module, "asyncio", clock)
     assert beginnings(run, clock, 60, [0.0, 10.0, 70.0, 0.5]) == [0, 60, 120, 190, 250]
 
 
@@ -747,7 +747,7 @@ def test_rounds_begin_no_closer_than_a_second_however_often_somebody_asks(
 ) -> None:
     clock = Clock()
     clock.asked = asked
-    monkeypatch.setattr(inventory, "asyncio", clock)
+    monkeypatch.setattr(inventory_module, "asyncio", clock)
     interval = 60 if asked else 0.1
     assert beginnings(run, clock, interval, [0.0, 0.75, 5.0]) == [0, 1, 2, 7]
 
@@ -781,7 +781,7 @@ async def test_no_round_begins_while_something_is_in_the_way() -> None:
         await scene.ended.acquire()
         assert await check
         assert scene.rave.rounds == 2
-        assert known(scene.discovery.census) == "ab"
+        assert known(scene.discovery.inventory) == "ab"
 
 
 @pytest.mark.usefixtures("_quick")
@@ -791,7 +791,7 @@ async def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way() -> Non
         scene.discovery.hold(REFUSED)
         await scene.rave.answers.put(meshes("a"))
         await scene.ended.acquire()
-        assert known(scene.discovery.census) == "a"
+        assert known(scene.discovery.inventory) == "a"
         # Nobody has to ask for the next one.
         scene.discovery.release()
         await scene.rave.begun.acquire()

@@ -29,7 +29,7 @@ from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import ALONE, Action
 from ravesvc.core.rave_pauses import Pauses
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
@@ -75,10 +75,12 @@ class Site:
         self.path = path
         self.now = 1000.0
         self.units = FakeUnits(systemd)
-        self.census = Inventory()
+        self.inventory = Inventory()
         self.clock = Clock(wall=lambda: self.now, boottime=lambda: self.now, boot="b")
         self.changes: list[BlocklistChange] = []
-        self.blocks = Blocklist(path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry_s=3600)
+        self.blocklist = Blocklist(
+            path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry_s=3600
+        )
         self.shown: list[tuple[str, str, str]] = []
         self.left: list[str] = []
         self.rave_answers = True
@@ -92,10 +94,10 @@ class Site:
             ExitNotes(path.with_name("ended")),
             stop_limit_s=15.0,
         )
-        self.fleet = Fleet(
+        self.reconciler = Reconciler(
             runner=self.runner,
-            census=self.census,
-            blocks=self.blocks,
+            inventory=self.inventory,
+            blocklist=self.blocklist,
             limit=limit,
             interval=30.0,
             changed=self._changed,
@@ -105,21 +107,21 @@ class Site:
             starts=self.starts,
             advice=FOR_SERVICE,
         )
-        self.fleet.reports.news.connect(log_news)
+        self.reconciler.reports.news.connect(log_news)
         self.runner.workers._unit_of = self._unit_of  # type: ignore[method-assign]
 
     async def _unit_of(self, sender: str) -> str:
         return self.verified[sender]
 
     def _changed(self, record: MeshState) -> None:
-        if record.mesh in self.fleet.records:
+        if record.mesh in self.reconciler.records:
             self.shown.append((record.mesh, record.state, record.reason))
         for watcher in self.watchers:
             watcher(record)
 
     def _announced(self, change: BlocklistChange) -> None:
         self.changes.append(change)
-        self.fleet.block_changed(change)
+        self.reconciler.block_changed(change)
 
     async def _leave(self, mesh: str) -> None:
         self.left.append(mesh)
@@ -129,26 +131,26 @@ class Site:
         return self.rave_answers
 
     def discover(self, *meshes: str) -> None:
-        self.census.observe(listed(*meshes))
-        self.fleet.reconcile()
+        self.inventory.observe(listed(*meshes))
+        self.reconciler.reconcile()
 
     async def begin(self, *meshes: str) -> None:
         """The fleet starts, and discovery has found these meshes."""
-        await self.fleet.start()
+        await self.reconciler.start()
         self.discover(*meshes)
         await self.idle()
 
     async def state(self, mesh: str, state: str) -> None:
-        await until(lambda: mesh in self.fleet.records and self.fleet.records[mesh].state == state)
+        await until(lambda: mesh in self.reconciler.records and self.reconciler.records[mesh].state == state)
 
     async def idle(self) -> None:
         """Everything has been said, and nothing is being done."""
         for _ in range(2):
             await settle(self.systemd.bus, self.bus)
-            await until(lambda: not self.fleet._tasks and not self.fleet.health._asking)
-            await until(lambda: not self.blocks._unannounced and not self.blocks._io.locked())
+            await until(lambda: not self.reconciler._tasks and not self.reconciler.health._asking)
+            await until(lambda: not self.blocklist._unannounced and not self.blocklist._io.locked())
             await settle(self.systemd.bus, self.bus)
-        assert not self.fleet._tasks
+        assert not self.reconciler._tasks
 
     def saved(self) -> BlocklistModel:
         return (
@@ -161,7 +163,7 @@ class Site:
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.now += seconds
-        self.blocks._expire()
+        self.blocklist._expire()
 
     async def child(self, bus: Bus, mesh: str) -> FakeWorker:
         """The child of a mesh on the bus."""
@@ -176,12 +178,12 @@ class Site:
 async def site_on(address: str, directory: Path, limit: int | None = None) -> AsyncIterator[Site]:
     async with systemd_on(address) as systemd, connected(address) as (bus,):
         site = Site(bus, systemd, directory / "blocklist.json", limit)
-        await site.blocks.start()
+        await site.blocklist.start()
         try:
             yield site
         finally:
-            await site.fleet.close()
-            await site.blocks.close()
+            await site.reconciler.close()
+            await site.blocklist.close()
 
 
 def no_space(_: BlockFile, blocklist: BlocklistModel) -> None:
@@ -194,26 +196,26 @@ def no_space(_: BlockFile, blocklist: BlocklistModel) -> None:
 
 async def test_what_is_listed_is_started_and_what_vanishes_is_stopped(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.discover(MESH, OTHER)
         assert {state for _, state, _ in site.shown} == {"stopped"}
         await site.idle()
         assert sorted(site.systemd.verbs) == sorted([("start", MESH), ("start", OTHER)])
-        assert {record.state for record in site.fleet.records.values()} == {"disconnected"}
-        assert site.fleet.records[MESH].run.process == 100
+        assert {record.state for record in site.reconciler.records.values()} == {"disconnected"}
+        assert site.reconciler.records[MESH].run.process == 100
         for _ in range(3):
             site.discover(OTHER)
         await site.idle()
         assert site.systemd.verbs[2:] == [("stop", MESH)]
-        assert site.fleet.records[MESH].state == "stopped"
+        assert site.reconciler.records[MESH].state == "stopped"
         site.systemd.unload(MESH)
         await site.idle()
         site.watchers.append(lambda record: gone.append(record.mesh) if record.mesh == MESH else None)
         gone: list[str] = []
-        site.fleet.reconcile()
+        site.reconciler.reconcile()
         assert gone == [MESH]
-        assert MESH not in site.fleet.records
-        assert site.fleet.records.keys() == {OTHER}
+        assert MESH not in site.reconciler.records
+        assert site.reconciler.records.keys() == {OTHER}
 
 
 async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
@@ -222,30 +224,30 @@ async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
     monkeypatch.setattr(workers_module, "_BROADCAST_TIMEOUT_S", 0.2)
 
     async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
-        assert site.fleet.in_use() is None
+        assert site.reconciler.in_use() is None
         await site.begin(MESH, OTHER)
         first, second = await site.child(one, MESH), await site.child(two, OTHER)
-        assert await site.fleet.forget_user(5) == {MESH, OTHER}, "neither is known yet"
+        assert await site.reconciler.forget_user(5) == {MESH, OTHER}, "neither is known yet"
         for child in (first, second):
             child.emit("Ready")
         await site.idle()
-        assert await site.fleet.forget_user(6) == set()
+        assert await site.reconciler.forget_user(6) == set()
         second.gate.clear()
-        assert await site.fleet.forget_user(7) == {OTHER}
+        assert await site.reconciler.forget_user(7) == {OTHER}
         assert (first.forgotten, second.forgotten) == ([6, 7], [6, 7])
         second.gate.set()
         for _ in range(3):
             site.discover(OTHER)
-        assert site.fleet.in_use() == {MESH, OTHER}, "what is about to stop is"
+        assert site.reconciler.in_use() == {MESH, OTHER}, "what is about to stop is"
         await site.idle()
         site.systemd.unload(MESH)
         await site.idle()
-        assert site.fleet.in_use() == {OTHER}
+        assert site.reconciler.in_use() == {OTHER}
 
 
 async def test_nothing_is_done_twice_at_the_same_time(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         for _ in range(3):
             site.discover(MESH)
@@ -253,14 +255,14 @@ async def test_nothing_is_done_twice_at_the_same_time(bus_address: str, tmp_path
         site.discover(MESH)
         site.systemd.finish(MESH)
         await site.idle()
-        await site.fleet.stop_mesh(MESH, "alice")
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         await site.state(MESH, "stopping")
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         site.systemd.finish(MESH)
         await site.idle()
         assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-        assert site.fleet.records[MESH].state == "held"
+        assert site.reconciler.records[MESH].state == "held"
 
 
 async def test_so_many_start_at_once(bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +270,7 @@ async def test_so_many_start_at_once(bus_address: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(fleet_module, "_STARTS_AT_ONCE", 3)
 
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         meshes = [new_mesh() for _ in range(5)]
         site.discover(*meshes)
@@ -291,24 +293,24 @@ async def test_no_more_run_than_the_limit(bus_address: str, tmp_path: Path) -> N
     async with site_on(bus_address, tmp_path, limit=1) as site:
         await site.begin(MESH, OTHER)
         assert site.systemd.verbs == [("start", MESH)]
-        assert [decision.action.value for decision in site.fleet.plan()] == ["keep", "skip"]
+        assert [decision.action.value for decision in site.reconciler.plan()] == ["keep", "skip"]
 
 
 async def test_a_verb_that_fails_is_told_and_tried_again_next_time(
     bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no", hint="ask it")]
         site.discover(MESH)
         await site.idle()
-        assert site.fleet.records[MESH].worker.last_error == "polkit says no (ask it)"
+        assert site.reconciler.records[MESH].worker.last_error == "polkit says no (ask it)"
         assert site.shown[-1] == (MESH, "stopped", "polkit says no (ask it)")
         assert f"Mesh {MESH}: polkit says no (ask it)" in caplog.text
         assert "Traceback" not in caplog.text
         site.discover(MESH)
         await site.idle()
-        assert site.fleet.records[MESH].state == "disconnected"
+        assert site.reconciler.records[MESH].state == "disconnected"
 
 
 async def test_a_job_that_does_not_end_is_told(
@@ -317,16 +319,16 @@ async def test_a_job_that_does_not_end_is_told(
     monkeypatch.setattr(systemd_runner_module, "_JOB_TIMEOUT_S", 0.01)
 
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH)
         await until(lambda: "has not finished" in site.shown[-1][2])
-        assert site.fleet.records[MESH].state == "starting"
+        assert site.reconciler.records[MESH].state == "starting"
 
 
 async def test_a_unit_that_is_dead_after_its_start_is_told(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.outcomes[MESH] = DEAD
         site.discover(MESH)
         await site.idle()
@@ -338,14 +340,14 @@ async def test_a_unit_that_is_dead_after_its_start_is_told(bus_address: str, tmp
 
 async def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         site.discover(MESH, OTHER)  # of which nothing has begun yet
-        await site.fleet.close()
+        await site.reconciler.close()
         assert site.systemd.verbs == [("start", MESH)]
-        assert not site.fleet._tasks
+        assert not site.reconciler._tasks
 
 
 # An operator's word.
@@ -354,19 +356,19 @@ async def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(bus_
 async def test_stop_holds_a_mesh_until_start(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
         await site.idle()
         assert site.shown[-1] == (MESH, "held", "it was stopped by an operator")
         site.discover(MESH)
         await site.idle()
         assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-        await site.fleet.start_mesh(MESH, "alice")
+        await site.reconciler.start_mesh(MESH, "alice")
         assert site.on_disk() == {}
         await site.idle()
         assert site.systemd.verbs[2:] == [("start", MESH)]
-        assert site.fleet.records[MESH].state == "disconnected"
-        await site.fleet.start_mesh(MESH, "alice")  # without effect
+        assert site.reconciler.records[MESH].state == "disconnected"
+        await site.reconciler.start_mesh(MESH, "alice")  # without effect
         await site.idle()
         assert len(site.systemd.verbs) == 3
 
@@ -375,43 +377,43 @@ async def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(bus_addr
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
         site.systemd.held = True
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         await site.state(MESH, "stopping")
-        await site.fleet.start_mesh(MESH, "alice")
+        await site.reconciler.start_mesh(MESH, "alice")
         site.systemd.held = False
         site.systemd.finish(MESH)
         await site.idle()
         assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop", "start"]
-        assert site.fleet.records[MESH].state == "disconnected"
+        assert site.reconciler.records[MESH].state == "disconnected"
 
 
 async def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH)
         await site.state(MESH, "starting")
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         site.systemd.held = False
         site.systemd.finish(MESH)
         await site.idle()
         assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
-        assert site.fleet.records[MESH].state == "held"
+        assert site.reconciler.records[MESH].state == "held"
 
 
 async def test_start_and_stop_refuse_what_they_cannot_do(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
-        for verb in (site.fleet.start_mesh, site.fleet.stop_mesh):
+        await site.reconciler.start()
+        for verb in (site.reconciler.start_mesh, site.reconciler.stop_mesh):
             with pytest.raises(RaveError) as e:
                 await verb(MESH, "alice")
             assert e.value.code is Code.NO_SUCH_MESH
-        site.blocks.add(MESH, Reason.KICKED)
+        site.blocklist.add(MESH, Reason.KICKED)
         site.discover(MESH)
         with pytest.raises(RaveError) as e:
-            await site.fleet.start_mesh(MESH, "alice")
+            await site.reconciler.start_mesh(MESH, "alice")
         assert e.value.code is Code.BLOCKED
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
         await site.idle()
         assert site.systemd.verbs == []
@@ -419,14 +421,14 @@ async def test_start_and_stop_refuse_what_they_cannot_do(bus_address: str, tmp_p
 
 async def test_a_start_beyond_the_limit_is_refused_with_the_reason(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path, limit=1) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.discover(MESH, OTHER)
-        await site.fleet.start_mesh(MESH, "alice")  # which is being started
+        await site.reconciler.start_mesh(MESH, "alice")  # which is being started
         await site.idle()
         with pytest.raises(RaveError, match=r"max_processes \(1\) is reached") as e:
-            await site.fleet.start_mesh(OTHER, "alice")
+            await site.reconciler.start_mesh(OTHER, "alice")
         assert e.value.code is Code.BLOCKED
-        await site.fleet.start_mesh(MESH, "alice")  # which runs
+        await site.reconciler.start_mesh(MESH, "alice")  # which runs
         await site.idle()
         assert site.systemd.verbs == [("start", MESH)]
 
@@ -439,17 +441,17 @@ async def test_a_word_that_cannot_be_saved_is_in_force_but_told(
         with monkeypatch.context() as broken:
             broken.setattr(BlockFile, "save", no_space)
             with pytest.raises(RaveError) as e:
-                await site.fleet.stop_mesh(MESH, "alice")
+                await site.reconciler.stop_mesh(MESH, "alice")
             assert e.value.code is Code.BAD_FILE
             await site.idle()
-            assert site.fleet.records[MESH].state == "held"
+            assert site.reconciler.records[MESH].state == "held"
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
             with pytest.raises(RaveError) as e:
-                await site.fleet.start_mesh(MESH, "alice")
+                await site.reconciler.start_mesh(MESH, "alice")
             assert e.value.code is Code.BAD_FILE
             await site.idle()
-            assert site.fleet.records[MESH].state == "disconnected"
-        await site.fleet.stop_mesh(MESH, "alice")
+            assert site.reconciler.records[MESH].state == "disconnected"
+        await site.reconciler.stop_mesh(MESH, "alice")
         assert site.on_disk()[MESH].reason is Reason.HELD
         await site.idle()
 
@@ -457,10 +459,10 @@ async def test_a_word_that_cannot_be_saved_is_in_force_but_told(
 async def test_reconnect_reaches_the_child(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         with pytest.raises(RaveError) as e:
-            await site.fleet.reconnect_mesh(MESH)
+            await site.reconciler.reconnect_mesh(MESH)
         assert e.value.code is Code.NOT_RUNNING
         child = await site.child(bus, MESH)
-        await site.fleet.reconnect_mesh(MESH)
+        await site.reconciler.reconnect_mesh(MESH)
         assert child.restarts == 1
 
 
@@ -481,7 +483,7 @@ async def test_a_child_that_connects_while_it_answers_is_connected(bus_address: 
         child.gate.set()
         asyncio.get_running_loop().call_soon(connect)
         await site.idle()
-        assert site.fleet.records[MESH].state == "connected"
+        assert site.reconciler.records[MESH].state == "connected"
 
 
 async def test_a_child_tells_who_is_in_its_mesh(
@@ -489,10 +491,10 @@ async def test_a_child_tells_who_is_in_its_mesh(
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.child(bus, MESH)
-        assert await site.fleet.users(MESH) == ([(7, "Zoë?")], 300)
+        assert await site.reconciler.users(MESH) == ([(7, "Zoë?")], 300)
         monkeypatch.delitem(FakeWorker.methods, "ListUsers")
         with pytest.raises(RaveError, match="runs an older program"):
-            await site.fleet.users(MESH)
+            await site.reconciler.users(MESH)
 
 
 @pytest.mark.parametrize("answer", [[], ["x", 1], [[[1]], 1], [[["1", "x"]], 1], [[[1, 2]], 1]])
@@ -505,7 +507,7 @@ async def test_a_child_that_says_something_else_than_its_users(
     async with site_on(bus_address, tmp_path) as site:
         monkeypatch.setattr(site.runner.workers, "call", call)
         with pytest.raises(RaveError, match="has not answered with its users") as e:
-            await site.fleet.users(MESH)
+            await site.reconciler.users(MESH)
         assert e.value.code is Code.BAD_DATA
 
 
@@ -516,21 +518,21 @@ async def test_a_child_of_a_program_that_can_not_log_more(
         await site.child(bus, MESH)
         monkeypatch.delitem(FakeWorker.methods, "SetDebug")
         with pytest.raises(RaveError, match="runs an older program") as e:
-            await site.fleet.set_debug(MESH, True)
+            await site.reconciler.set_debug(MESH, True)
         assert e.value.hint == "ravectl roll replaces it"
-        assert MESH not in site.fleet.records, "nothing is noted"
+        assert MESH not in site.reconciler.records, "nothing is noted"
 
 
 async def test_a_child_that_logs_more_is_shown_as_such(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         with pytest.raises(RaveError) as e:
-            await site.fleet.set_debug(MESH, True)
+            await site.reconciler.set_debug(MESH, True)
         assert e.value.code is Code.NOT_RUNNING
         child = await site.child(bus, MESH)
         for debug in (True, False):
-            await site.fleet.set_debug(MESH, debug)
+            await site.reconciler.set_debug(MESH, debug)
             assert child.debug is debug
-            assert site.fleet.records[MESH].worker.debug is debug
+            assert site.reconciler.records[MESH].worker.debug is debug
 
 
 # Adoption.
@@ -542,9 +544,9 @@ async def test_a_plan_that_was_just_applied_is_not_applied_again(
     async with site_on(bus_address, tmp_path) as site:
         await site.begin()
         plans: list[str] = []
-        monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
-        site.fleet._schedule_apply()
-        site.fleet.apply_plan()
+        monkeypatch.setattr(site.reconciler, "plan", lambda: plans.append("a plan") or ())
+        site.reconciler._schedule_apply()
+        site.reconciler.apply_plan()
         await asyncio.sleep(0)
         assert plans == ["a plan"]
 
@@ -555,11 +557,11 @@ async def test_at_the_end_no_plan_is_applied_any_more(
     async with site_on(bus_address, tmp_path) as site:
         await site.begin()
         plans: list[str] = []
-        monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
-        site.fleet._schedule_apply()
-        await site.fleet.close()
+        monkeypatch.setattr(site.reconciler, "plan", lambda: plans.append("a plan") or ())
+        site.reconciler._schedule_apply()
+        await site.reconciler.close()
         # A block that is saved by then would have it applied.
-        site.fleet._schedule_apply()
+        site.reconciler._schedule_apply()
         await asyncio.sleep(0)
         assert plans == []
 
@@ -572,17 +574,17 @@ async def test_running_children_are_adopted_and_left_running(bus_address: str, t
         site.verified[silent.unique_name] = names.mesh_unit(OTHER)
         await silent.request_name(names.worker_name(OTHER))
         child.status = {"Connected": ("b", True), "LastError": ("s", "")}
-        await site.fleet.start()
-        worker = site.fleet.records[MESH].worker
+        await site.reconciler.start()
+        worker = site.reconciler.records[MESH].worker
         assert worker.ready
         assert worker.connected
         assert worker.since > 0
-        assert site.fleet.records[MESH].state == "connected"
+        assert site.reconciler.records[MESH].state == "connected"
         # One that does not answer keeps nobody else from being adopted.
-        assert site.fleet.records[OTHER].state == "disconnected"
+        assert site.reconciler.records[OTHER].state == "disconnected"
         child.emit("Disconnected", "the connection broke")
         await site.state(MESH, "disconnected")
-        assert site.fleet.records[MESH].reason == "the connection broke"
+        assert site.reconciler.records[MESH].reason == "the connection broke"
         await site.idle()
         assert site.systemd.verbs == []
 
@@ -602,10 +604,10 @@ async def test_a_child_that_is_slow_to_answer_holds_up_nothing(
             child = site.children[MESH]
             child.gate.clear()
             async with asyncio.timeout(30):
-                await site.fleet.start()
+                await site.reconciler.start()
             assert "1 of 2 running meshes answered" in caplog.text
-            assert site.fleet.records[MESH].state == "disconnected"
-            assert site.fleet.records[OTHER].state == "connected"
+            assert site.reconciler.records[MESH].state == "disconnected"
+            assert site.reconciler.records[OTHER].state == "connected"
             await until(lambda: child.asked)
             for _ in range(3):
                 site.discover(MESH, OTHER)
@@ -629,14 +631,14 @@ async def test_a_child_that_did_not_answer_is_asked_again(
         child = await site.child(bus, MESH)
         child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
         child.gate.clear()
-        await site.fleet.start()
-        assert not site.fleet.records[MESH].worker.ready
-        assert site.fleet.records[MESH].state == "disconnected"
+        await site.reconciler.start()
+        assert not site.reconciler.records[MESH].worker.ready
+        assert site.reconciler.records[MESH].state == "disconnected"
         child.gate.set()
         monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 10.0)
         site.discover(MESH)
         await until(lambda: site.shown[-1] == (MESH, "connected", ""))
-        last_error = site.fleet.records[MESH].worker.last_error
+        last_error = site.reconciler.records[MESH].worker.last_error
         assert last_error == ("a small?trouble" + "!" * 300)[:300]
         assert child.asked == 2
 
@@ -647,8 +649,8 @@ async def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
     async with site_on(bus_address, tmp_path) as site:
         site.systemd.load(MESH, **RUNNING)
         site.systemd.load(OTHER, **RUNNING)
-        await site.fleet.start()
-        await site.fleet.stop_mesh(OTHER, "alice")
+        await site.reconciler.start()
+        await site.reconciler.stop_mesh(OTHER, "alice")
         await site.idle()
         assert site.systemd.verbs == [("stop", OTHER)]
 
@@ -681,7 +683,7 @@ async def test_a_kick_is_on_disk_before_anybody_sees_it(bus_address: str, tmp_pa
         assert len(order) == 1
         assert site.left == [MESH]
         await site.idle()
-        assert site.fleet.records[MESH].state == "blocked"
+        assert site.reconciler.records[MESH].state == "blocked"
 
 
 async def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
@@ -698,7 +700,7 @@ async def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then
 
         site.systemd.reset_failed = reset  # type: ignore[method-assign]
         site.watchers.append(lambda record: order.append(("shown", MESH in site.on_disk())) if record.block else None)
-        await site.fleet.start()
+        await site.reconciler.start()
         await until(lambda: site.left)
         await site.idle()
         assert order[0] == ("shown", True)
@@ -756,7 +758,7 @@ async def test_a_kick_that_is_told_again_and_again_is_saved_once(
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
         child = await site.child(bus, MESH)
-        await site.blocks.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
+        await site.blocklist.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
         saves.clear()
         for _ in range(5):
             child.emit("Kicked")
@@ -770,9 +772,9 @@ async def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(bus_addre
     async with site_on(bus_address, tmp_path) as site:
         site.units.errors = [RaveError(Code.UNIT, "systemd is busy")] * 2
         site.systemd.load(MESH, **ended(ExitStatus.REJECTED))
-        await site.fleet.start()
+        await site.reconciler.start()
         await site.idle()
-        assert site.fleet.records[MESH].worker.last_error == "systemd is busy"
+        assert site.reconciler.records[MESH].worker.last_error == "systemd is busy"
         assert len(site.units.errors) == 1
         assert site.on_disk()[MESH].reason is Reason.REJECTED
         site.discover(MESH)
@@ -822,7 +824,7 @@ async def test_a_mesh_that_was_left_is_joined_again_when_the_bot_is_invited_agai
         await site.state(MESH, "blocked")
         await site.idle()
         assert site.on_disk()[MESH].until == 1_060_000
-        record = site.fleet.records[MESH]
+        record = site.reconciler.records[MESH]
         assert record.listed is None, "an old list is not today's"
         site.discover(MESH, OTHER)
         assert record.listed is None, "this list was late"
@@ -840,7 +842,7 @@ async def test_a_kick_that_is_lifted_is_no_invitation(bus_address: str, tmp_path
         site.systemd.change(MESH, **ended(ExitStatus.KICKED))
         await site.state(MESH, "blocked")
         await site.idle()
-        site.blocks.remove(MESH, "root")
+        site.blocklist.remove(MESH, "root")
         before = list(site.systemd.verbs)
         for _ in range(lag):
             site.discover(MESH, OTHER)
@@ -848,7 +850,7 @@ async def test_a_kick_that_is_lifted_is_no_invitation(bus_address: str, tmp_path
         await site.idle()
         assert site.systemd.verbs == before
         with pytest.raises(RaveError, match="does not list"):
-            await site.fleet.start_mesh(MESH, "root")
+            await site.reconciler.start_mesh(MESH, "root")
         site.discover(MESH, OTHER)
         await site.idle()
         assert site.systemd.verbs == [*before, ("start", MESH)]
@@ -869,38 +871,38 @@ async def test_a_bot_that_was_alone_comes_back_when_there_is_company(bus_address
         assert site.on_disk() == {}, "it is no block"
         assert json.loads(site.path.read_text())["meshes"][MESH]["alone"] is True
         for users in ((), (OWN,)):
-            site.census.observe(with_users(MESH, *users))
-            site.fleet.reconcile()
+            site.inventory.observe(with_users(MESH, *users))
+            site.reconciler.reconcile()
             await site.idle()
             assert site.systemd.verbs == verbs
-        record = site.fleet.records[MESH]
+        record = site.reconciler.records[MESH]
         assert (record.state, record.reason) == ("stopped", ALONE)
-        site.census.observe(with_users(MESH, OWN, 42))
-        site.fleet.reconcile()
+        site.inventory.observe(with_users(MESH, OWN, 42))
+        site.reconciler.reconcile()
         await site.idle()
         assert site.systemd.verbs == [*verbs, ("start", MESH)]
-        assert site.blocks.alone == set()
+        assert site.blocklist.alone == set()
 
 
 @pytest.mark.parametrize("how", ["ravectl", "systemctl"])
 async def test_whoever_starts_a_bot_wants_it_there(bus_address: str, tmp_path: Path, how: str) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.blocks.set_left_alone(MESH)
-        await site.fleet.start()
-        site.census.observe(with_users(MESH, OWN))
-        site.fleet.reconcile()
+        await site.blocklist.set_left_alone(MESH)
+        await site.reconciler.start()
+        site.inventory.observe(with_users(MESH, OWN))
+        site.reconciler.reconcile()
         await site.idle()
         assert site.systemd.verbs == []
         if how == "ravectl":
-            await site.fleet.start_mesh(MESH, "root")
+            await site.reconciler.start_mesh(MESH, "root")
         else:
             site.systemd.load(MESH)
             site.systemd.change(MESH, **RUNNING)
-        await until(lambda: site.blocks.alone == set())
-        site.census.observe(with_users(MESH, OWN))
-        site.fleet.reconcile()
+        await until(lambda: site.blocklist.alone == set())
+        site.inventory.observe(with_users(MESH, OWN))
+        site.reconciler.reconcile()
         await site.idle()
-        assert site.fleet.records[MESH].run.runs
+        assert site.reconciler.records[MESH].run.runs
 
 
 @pytest.mark.parametrize("state", [{}, RUNNING, ended(ExitStatus.KICKED)])
@@ -920,10 +922,10 @@ async def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
         assert site.left == [MESH]
         assert ("start", MESH) not in site.systemd.verbs
         # What an operator lifts afterwards no note brings back.
-        site.blocks.remove(MESH, "root")
-        await site.fleet._learn_from_ends_while_away()
+        site.blocklist.remove(MESH, "root")
+        await site.reconciler._examine_ends_while_away()
         await site.idle()
-        assert site.blocks.get(MESH) is None
+        assert site.blocklist.get(MESH) is None
 
 
 async def test_a_note_of_a_kick_outweighs_how_a_later_bot_has_ended(bus_address: str, tmp_path: Path) -> None:
@@ -974,9 +976,9 @@ async def test_a_note_stays_until_what_it_says_is_on_disk(
 
 async def test_another_parent_knows_what_was_left(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        site.blocks.add(MESH, Reason.KICKED)
+        site.blocklist.add(MESH, Reason.KICKED)
         await site.begin(MESH, OTHER)
-        site.blocks.remove(MESH, "root")
+        site.blocklist.remove(MESH, "root")
         site.discover(MESH, OTHER)
         await site.idle()
         assert site.systemd.verbs == [("start", OTHER)]
@@ -1002,7 +1004,7 @@ async def test_what_is_no_fault_of_a_mesh_blocks_nothing(
         site.systemd.change(MESH, **how)
         await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
         await site.idle()
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
         assert site.shown[-1][:2] == (MESH, "stopped")
         assert words in site.shown[-1][2]
         assert words in caplog.text
@@ -1031,9 +1033,9 @@ async def test_what_lacks_its_settings_is_not_started_every_round(
                 await site.idle()
             assert site.systemd.verbs[begun:] == []
             assert words in site.shown[-1][2]
-            assert site.blocks.in_force() == {}
+            assert site.blocklist.in_force() == {}
             # An operator need not wait.
-            await site.fleet.start_mesh(MESH, "uid 0")
+            await site.reconciler.start_mesh(MESH, "uid 0")
             await until(lambda: site.systemd.verbs[-1] == ("start", MESH))
             await site.idle()
 
@@ -1052,7 +1054,7 @@ async def test_what_lacked_its_settings_is_started_when_the_service_has_begun_an
             note.touch()
         else:
             site.systemd.load(MESH, **ended(status))
-        await site.fleet.start()
+        await site.reconciler.start()
         await site.idle()
         site.discover(MESH)
         await site.idle()
@@ -1072,12 +1074,12 @@ async def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        site.fleet._lessons._answers = lambda: answer  # type: ignore[assignment]
+        site.reconciler._exit_policy._answers = lambda: answer  # type: ignore[assignment]
         site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
         await site.state(MESH, "failed")
         site.discover(MESH)
         await settle(site.systemd.bus, site.bus)
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
         assert site.systemd.verbs == [("start", MESH)]
         answer.set_result(True)
         await site.state(MESH, "blocked")
@@ -1096,26 +1098,26 @@ async def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
         await site.idle()
         block = site.on_disk()[MESH]
         assert (block.reason, block.since, block.until) == (Reason.GONE, 1_000_000, 1_060_000)
-        assert site.census.meshes
-        assert MESH not in site.census.meshes
+        assert site.inventory.meshes
+        assert MESH not in site.inventory.meshes
         del site.systemd.verbs[:]
         # What is done with others says nothing of it.
-        await site.fleet.stop_mesh(OTHER, "alice")
-        await site.fleet.start_mesh(OTHER, "alice")
+        await site.reconciler.stop_mesh(OTHER, "alice")
+        await site.reconciler.start_mesh(OTHER, "alice")
         site.discover(OTHER)
         await site.idle()
-        assert site.fleet.records[MESH].state == "blocked"
+        assert site.reconciler.records[MESH].state == "blocked"
         assert site.on_disk().keys() == {MESH}
         site.discover(MESH, OTHER)
         await site.idle()
         assert site.on_disk() == {}
         assert ("start", MESH) in site.systemd.verbs
-        assert site.fleet.records[MESH].state == "disconnected"
+        assert site.reconciler.records[MESH].state == "disconnected"
 
 
 async def test_a_start_that_ends_in_a_failure_is_learnt_from(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.outcomes[MESH] = ended(ExitStatus.REJECTED)
         site.discover(MESH)
         await site.state(MESH, "blocked")
@@ -1130,13 +1132,13 @@ async def test_an_automatic_restart_is_no_failure(bus_address: str, tmp_path: Pa
         crash = ended(9, code=2)
         site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
         site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
-        await until(lambda: site.fleet.records[MESH].run.restarts == 1)
-        assert site.fleet.records[MESH].state == "restarting"
+        await until(lambda: site.reconciler.records[MESH].run.restarts == 1)
+        assert site.reconciler.records[MESH].state == "restarting"
         site.discover(MESH)
         site.systemd.change(MESH, **{**RUNNING, "MainPID": 101})
         await site.idle()
         assert site.systemd.verbs == [("start", MESH)]
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
 
 
 # What the children say.
@@ -1153,11 +1155,11 @@ async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, capl
                 before = len(site.shown)
                 child.emit(signal, *args)
                 await until(lambda: len(site.shown) > before)
-                return site.fleet.records[MESH]
+                return site.reconciler.records[MESH]
 
             child.status = {"LastError": ("s", "none so far")}
             assert (await say("Ready")).worker.ready
-            await until(lambda: site.fleet.records[MESH].reason == "none so far")
+            await until(lambda: site.reconciler.records[MESH].reason == "none so far")
             assert (await say("ConnectionFailed", 2, "no route")).reason == "no route"
             record = await say("Connected")
             assert (record.state, record.reason, record.worker.last_error) == ("connected", "", "")
@@ -1173,7 +1175,7 @@ async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, capl
             assert (await say("Disconnected", "the connection broke")).reason == "the connection broke"
             assert record.worker.since >= since
             assert (await say("Left", "the mesh is gone")).reason == "the mesh is gone"
-            assert site.blocks.in_force() == {}, "its exit status will tell"
+            assert site.blocklist.in_force() == {}, "its exit status will tell"
 
 
 @pytest.mark.parametrize(
@@ -1192,8 +1194,8 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
             await site.begin(MESH)
             child = await site.child(bus, MESH)
             child.emit(signal, *before, "\033[2J\nREADY=1 " + "x" * 400)
-            await until(lambda: site.fleet.records[MESH].worker.last_error)
-            said = site.fleet.records[MESH].worker.last_error
+            await until(lambda: site.reconciler.records[MESH].worker.last_error)
+            said = site.reconciler.records[MESH].worker.last_error
             assert said == ("?[2J?READY=1 " + "x" * 400)[:300]
             assert site.shown[-1] == (MESH, "disconnected", said)
 
@@ -1209,18 +1211,18 @@ async def test_the_words_of_a_child_end_with_it_but_for_its_last_error(bus_addre
         child = await site.child(bus, MESH)
         child.emit("Connected")
         child.emit("Error", "a small trouble")
-        await until(lambda: site.fleet.records[MESH].worker.last_error)
+        await until(lambda: site.reconciler.records[MESH].worker.last_error)
         site.systemd.change(MESH, MainPID=101)
-        await until(lambda: site.fleet.records[MESH].run.process == 101)
+        await until(lambda: site.reconciler.records[MESH].run.process == 101)
         assert site.shown[-1] == (MESH, "disconnected", "a small trouble")
-        assert not site.fleet.records[MESH].worker.ready
+        assert not site.reconciler.records[MESH].worker.ready
 
 
 async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
     bus_address: str, tmp_path: Path
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH)
         await site.state(MESH, "starting")
@@ -1228,7 +1230,7 @@ async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_proces
         child.status = {"Connected": ("b", True)}
         child.emit("Ready")
         child.emit("Connected")
-        await until(lambda: site.fleet.records[MESH].worker.connected)
+        await until(lambda: site.reconciler.records[MESH].worker.connected)
         site.systemd.finish(MESH)
         await site.state(MESH, "connected")
 
@@ -1240,8 +1242,8 @@ async def test_a_stranger_says_nothing(bus_address: str, tmp_path: Path) -> None
         site.verified[bus.unique_name] = "session-1.scope"
         child.emit("Kicked")
         await settle(bus, site.bus)
-        assert site.blocks.in_force() == {}
-        assert site.fleet.records[MESH].state == "disconnected"
+        assert site.blocklist.in_force() == {}
+        assert site.reconciler.records[MESH].state == "disconnected"
 
 
 # What others do with the units.
@@ -1307,9 +1309,9 @@ async def test_a_restart_by_hand_is_no_hold(bus_address: str, tmp_path: Path) ->
         await site.idle()
         site.systemd.held = False
         site.systemd.finish(MESH)
-        await until(lambda: site.fleet.records[MESH].run.process == 101)
+        await until(lambda: site.reconciler.records[MESH].run.process == 101)
         await site.idle()
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
 
 
 async def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(bus_address: str, tmp_path: Path) -> None:
@@ -1323,8 +1325,8 @@ async def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(bus_address: st
         site.systemd.finish(MESH, "failed")
         await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
         await site.idle()
-        assert site.blocks.in_force() == {}
-        assert "by hand too often" in site.fleet.records[MESH].worker.last_error
+        assert site.blocklist.in_force() == {}
+        assert "by hand too often" in site.reconciler.records[MESH].worker.last_error
 
 
 @pytest.mark.parametrize("after", ["active", "deactivating"])
@@ -1342,7 +1344,7 @@ async def test_a_stop_of_everything_holds_nothing(bus_address: str, tmp_path: Pa
         site.systemd.finish(MESH)
         await site.state(MESH, "stopped")
         await site.idle()
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
 
 
 async def test_a_stop_that_was_too_quick_to_be_looked_at_is_one(bus_address: str, tmp_path: Path) -> None:
@@ -1360,12 +1362,12 @@ async def test_a_process_that_ends_by_itself_rests_until_the_next_round(bus_addr
         site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
         site.systemd.change(MESH, **DEAD, ExecMainCode=1)
         await site.state(MESH, "stopped")
-        site.fleet.apply_plan()
+        site.reconciler.apply_plan()
         await site.idle()
         assert site.systemd.verbs == [("start", MESH)]
-        assert site.blocks.in_force() == {}
-        assert "later round" in site.fleet.records[MESH].reason
-        assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
+        assert site.blocklist.in_force() == {}
+        assert "later round" in site.reconciler.records[MESH].reason
+        assert site.reconciler.records[MESH].last_exit == "exit status 0 (stopped)"
         site.discover(MESH)
         await site.idle()
         assert site.systemd.verbs[1:] == [("start", MESH)]
@@ -1373,8 +1375,8 @@ async def test_a_process_that_ends_by_itself_rests_until_the_next_round(bus_addr
 
 async def test_a_blocked_mesh_that_somebody_starts_is_stopped_again(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
-        await site.blocks.add(MESH, Reason.KICKED)
+        await site.reconciler.start()
+        await site.blocklist.add(MESH, Reason.KICKED)
         site.systemd.start(MESH)
         await until(lambda: ("stop", MESH) in site.systemd.verbs)
         await site.idle()
@@ -1386,13 +1388,13 @@ async def test_a_stop_for_good_stops_everything(
     bus_address: str, tmp_path: Path, verb: str, verbs: list[tuple[str, str]]
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         if verb:
             site.systemd.order_parent(verb)
-        await site.fleet.close()
+        await site.reconciler.close()
         assert site.systemd.verbs[1:] == verbs
         site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
 
@@ -1411,7 +1413,7 @@ async def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
         site.systemd.held = True
         site.systemd.stop(MESH)
         await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
     assert "Meshes may be left running: no answer" in caplog.text
 
 
@@ -1427,19 +1429,19 @@ async def test_a_block_that_is_over_ends_without_waiting_for_a_round(bus_address
         site.wait(61)
         await site.idle()
         assert site.systemd.verbs[-1] == ("start", MESH)
-        assert site.saved().memory(MESH).blocks == 1, "it is counted"
+        assert site.saved().memory(MESH).blocklist == 1, "it is counted"
 
 
 async def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path, limit=1) as site:
         await site.begin(MESH, OTHER)
-        assert site.fleet.records[OTHER].reason == "max_processes (1) is reached"
+        assert site.reconciler.records[OTHER].reason == "max_processes (1) is reached"
         site.systemd.held = True
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         await site.state(MESH, "stopping")
         await settle(site.systemd.bus, site.bus)
         assert ("start", OTHER) not in site.systemd.verbs
-        assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+        assert "until another mesh has stopped" in site.reconciler.records[OTHER].reason
         site.systemd.held = False
         site.systemd.finish(MESH)
         await site.idle()
@@ -1467,7 +1469,7 @@ async def test_attempts_are_counted_over_processes_until_a_connection_holds(
         assert site.saved().memory(MESH).failures == 2, "it did not hold"
         child.emit("Connected")
         await site.state(MESH, "connected")
-        site.fleet.records[MESH].worker.connected_at -= 60
+        site.reconciler.records[MESH].worker.connected_at -= 60
         child.emit("Disconnected", "the connection broke")
         await until(lambda: site.saved().memory(MESH).failures == 0)
 
@@ -1489,7 +1491,7 @@ async def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(bus_a
         assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
         site.discover(MESH, OTHER, third)
         await site.idle()
-        decision = site.fleet.records[MESH].decision
+        decision = site.reconciler.records[MESH].decision
         assert decision
         assert decision.action is Action.SKIP
         assert "it is tried again at " in decision.reason
@@ -1513,7 +1515,7 @@ async def test_processes_that_are_all_started_again_are_one_fault(bus_address: s
         await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
         await site.idle()
         assert site.on_disk() == {}
-        assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
+        assert "the processes of all meshes fail" in site.reconciler.records[MESH].reason
 
 
 async def test_while_rave_asks_for_a_pause_nothing_is_started(bus_address: str, tmp_path: Path) -> None:
@@ -1522,18 +1524,18 @@ async def test_while_rave_asks_for_a_pause_nothing_is_started(bus_address: str, 
         child = await site.child(bus, MESH)
         child.emit("RateLimited", "stranger.test", 600)
         child.emit("RateLimited", "api.test", 600)
-        await until(lambda: "api.test asks for a pause" in site.fleet.records[MESH].reason)
+        await until(lambda: "api.test asks for a pause" in site.reconciler.records[MESH].reason)
         assert site.saved().memory(MESH).failures == 0, "that is no failure"
-        site.census.observe(listed(MESH, OTHER))
-        site.fleet.reconcile()
+        site.inventory.observe(listed(MESH, OTHER))
+        site.reconciler.reconcile()
         await site.idle()
-        decision = site.fleet.records[OTHER].decision
+        decision = site.reconciler.records[OTHER].decision
         assert decision
         assert decision.action is Action.SKIP
         assert "api.test asks for a pause until" in decision.reason
-        assert site.fleet.pause(OTHER)[0] > 290
+        assert site.reconciler.pause(OTHER)[0] > 290
         site.starts.pauses = Pauses()
-        site.fleet.reconcile()
+        site.reconciler.reconcile()
         await site.state(OTHER, "disconnected")
 
 
@@ -1549,13 +1551,13 @@ async def test_what_a_child_tells_when_asked_counts_as_what_it_says(bus_address:
             "Version": ("s", "1.2.3"),
             "SettingsDigest": ("s", "0123"),
         }
-        await site.fleet.start()
+        await site.reconciler.start()
         await until(lambda: site.saved().memory(MESH).failures == 2)
-        assert site.fleet.records[MESH].worker.edition == Edition("1.2.3", "0123")
+        assert site.reconciler.records[MESH].worker.edition == Edition("1.2.3", "0123")
         child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
-        await site.fleet.health.ask(MESH)
+        await site.reconciler.health.ask(MESH)
         await until(lambda: site.saved().memory(MESH).failures == 0)
-        assert site.fleet.records[MESH].state == "connected"
+        assert site.reconciler.records[MESH].state == "connected"
 
 
 @pytest.mark.slow
@@ -1581,18 +1583,18 @@ def test_a_child_that_does_not_answer_gets_another_process(
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
-            site.fleet.records[MESH].worker.heard -= 61
+            site.reconciler.records[MESH].worker.heard -= 61
             site.systemd.held = True
-            await site.fleet.health.ask(MESH)
+            await site.reconciler.health.ask(MESH)
             assert (MESH, "unhealthy", "its process does not answer") in site.shown
             await until(lambda: site.systemd.verbs[-1] == ("restart", MESH))
-            site.fleet._unhealthy(MESH)  # which is being done already
+            site.reconciler._unhealthy(MESH)  # which is being done already
             site.systemd.held = False
             site.systemd.finish(MESH)
             await site.idle()
             assert [verb for verb, _ in site.systemd.verbs] == ["start", "restart"]
-            assert site.fleet.records[MESH].state == "disconnected"
-            assert site.blocks.in_force() == {}
+            assert site.reconciler.records[MESH].state == "disconnected"
+            assert site.blocklist.in_force() == {}
 
     run(body())
     assert f"Restarting mesh {MESH}, because its process does not answer" in caplog.text
@@ -1672,24 +1674,24 @@ async def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_no
 
 async def test_a_restart_is_for_what_runs(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         with pytest.raises(RaveError) as e:
-            await site.fleet.restart_mesh(MESH)
+            await site.reconciler.restart_mesh(MESH)
         assert e.value.code is Code.NOT_RUNNING
         site.discover(MESH)
         await site.idle()
         site.systemd.held = True
-        restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+        restarting = asyncio.create_task(site.reconciler.restart_mesh(MESH))
         await site.state(MESH, "stopping")
         site.systemd.change(MESH, ActiveState="activating", SubState="start")
         await site.state(MESH, "starting")
         with pytest.raises(RaveError) as e:
-            await site.fleet.restart_mesh(MESH)
+            await site.reconciler.restart_mesh(MESH)
         assert e.value.code is Code.BUSY
         site.systemd.held = False
         site.systemd.finish(MESH)
         await restarting
-        assert site.fleet.records[MESH].run.process == 101
+        assert site.reconciler.records[MESH].run.process == 101
 
 
 # What may change between a decision and its turn.
@@ -1700,7 +1702,7 @@ async def no_turn(site: Site) -> AsyncIterator[None]:
     """Others are being started, as many as may be at a time."""
     async with contextlib.AsyncExitStack() as turns:
         for _ in range(fleet_module._STARTS_AT_ONCE):
-            await turns.enter_async_context(site.fleet._turn)
+            await turns.enter_async_context(site.reconciler._turn)
         yield
 
 
@@ -1715,21 +1717,21 @@ async def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started
     bus_address: str, tmp_path: Path
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         async with no_turn(site):
             site.discover(MESH, OTHER)
-            await site.fleet.stop_mesh(MESH, "alice")
+            await site.reconciler.stop_mesh(MESH, "alice")
             await until(lambda: MESH in site.on_disk())
         await site.idle()
         assert site.systemd.verbs == [("start", OTHER)]
-        assert site.fleet.records[MESH].state == "held"
+        assert site.reconciler.records[MESH].state == "held"
 
 
 async def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_from(
     bus_address: str, tmp_path: Path
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         async with no_turn(site):
             site.discover(MESH)
             site.systemd.start(MESH)
@@ -1745,14 +1747,14 @@ async def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_fro
 
 async def test_what_waits_for_its_turn_counts_for_the_limit(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path, limit=1) as site:
-        await site.fleet.start()
+        await site.reconciler.start()
         site.systemd.held = True
         site.discover(MESH, OTHER)
         await site.state(MESH, "starting")
-        await site.blocks.add(MESH, Reason.OPERATOR, actor="alice")
+        await site.blocklist.add(MESH, Reason.OPERATOR, actor="alice")
         await settle(site.systemd.bus, site.bus)
         assert ("start", OTHER) not in site.systemd.verbs
-        assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+        assert "until another mesh has stopped" in site.reconciler.records[OTHER].reason
         site.systemd.held = False
         site.systemd.finish(MESH)
         await site.idle()
@@ -1765,22 +1767,22 @@ async def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
         async with no_turn(site):
-            restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+            restarting = asyncio.create_task(site.reconciler.restart_mesh(MESH))
             await kick(site, bus, MESH)
         with pytest.raises(RaveError, match="the bot was kicked"):
             await restarting
         await site.idle()
         assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
         with pytest.raises(RaveError) as e:
-            await site.fleet.restart_mesh(MESH)
+            await site.reconciler.restart_mesh(MESH)
         assert e.value.code is Code.BLOCKED
 
 
 async def test_what_fails_between_a_decision_and_its_step_is_learnt_from(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
-        await site.blocks.add(MESH, Reason.KICKED)
-        site.fleet.apply_plan()
+        await site.blocklist.add(MESH, Reason.KICKED)
+        site.reconciler.apply_plan()
         # In the same turn of the event loop, so that the step has not begun.
         site.runner._monitor._merge(MESH, ended(ExitStatus.KICKED))
         site.systemd.change(MESH, **ended(ExitStatus.KICKED))
@@ -1794,7 +1796,7 @@ async def test_what_ends_before_its_restart_is_learnt_from(bus_address: str, tmp
         await site.begin(MESH)
         async with no_turn(site):
             # Nothing was heard of it for a minute, so not of the kick either.
-            site.fleet._unhealthy(MESH)
+            site.reconciler._unhealthy(MESH)
             site.systemd.change(MESH, **ended(ExitStatus.KICKED))
             await site.state(MESH, "failed")
         await until(lambda: site.left)
@@ -1821,7 +1823,7 @@ async def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again
         site.systemd.change(MESH, **again)
         await until(lambda: ("stop", MESH) in site.systemd.verbs)
         await site.idle()
-        assert site.fleet.records[MESH].state == "blocked"
+        assert site.reconciler.records[MESH].state == "blocked"
         assert site.on_disk()[MESH].reason is Reason.KICKED
 
 
@@ -1834,13 +1836,13 @@ async def test_a_stop_that_fails_is_tried_again_but_not_at_once(
         await site.begin(MESH)
         site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no") for _ in range(1000)]
         begun = time.monotonic()
-        await site.fleet.stop_mesh(MESH, "alice")
+        await site.reconciler.stop_mesh(MESH, "alice")
         await until(lambda: caplog.text.count("polkit says no") == 3)
         assert time.monotonic() - begun >= 0.2
         site.units.errors.clear()
         await until(lambda: ("stop", MESH) in site.systemd.verbs)
         await site.idle()
-        assert site.fleet.records[MESH].state == "held"
+        assert site.reconciler.records[MESH].state == "held"
 
 
 # A stop by hand that is not seen as one process that ends.
@@ -1875,7 +1877,7 @@ async def test_the_end_of_the_wait_for_a_restart_is_no_hold(bus_address: str, tm
         site.systemd.finish(MESH)
         await site.state(MESH, "disconnected")
         await site.idle()
-        assert site.blocks.in_force() == {}
+        assert site.blocklist.in_force() == {}
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
@@ -1887,7 +1889,7 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
             await site.begin(OTHER, *([MESH] if verb == "restart" else []))
             site.systemd.held = True
             if verb == "restart":
-                site.fleet._unhealthy(MESH)
+                site.reconciler._unhealthy(MESH)
             site.discover(MESH, OTHER)
             await until(lambda: (verb, MESH) in site.systemd.verbs)
             (job,) = [job for job, (mesh, _) in site.systemd._jobs.items() if mesh == MESH]
@@ -1898,7 +1900,7 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
             site.systemd.held = False
             site.discover(MESH, OTHER)
             await site.idle()
-            assert site.fleet.records[MESH].state == "held"
+            assert site.reconciler.records[MESH].state == "held"
 
     run(body())
     assert "did not start" not in caplog.text
@@ -1909,11 +1911,11 @@ async def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
     bus_address: str, tmp_path: Path, later: bool
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
-        await site.blocks.add(MESH, Reason.HELD, actor="alice")
+        await site.blocklist.add(MESH, Reason.HELD, actor="alice")
         site.systemd.load(MESH, **RUNNING)
-        held = site.blocks.to_wall_us(site.blocks.in_force()[MESH].since)
+        held = site.blocklist.to_wall_us(site.blocklist.in_force()[MESH].since)
         site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
-        await site.fleet.start()
+        await site.reconciler.start()
         await site.idle()
         assert site.systemd.verbs == ([] if later else [("stop", MESH)])
         assert (MESH in site.on_disk()) is not later
@@ -1924,14 +1926,14 @@ def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.blocks.add(MESH, Reason.HELD, actor="alice")
+            await site.blocklist.add(MESH, Reason.HELD, actor="alice")
             site.systemd.load(MESH, **RUNNING)
 
             async def untold(_: str) -> int:
                 raise RaveError(Code.BUS, "no answer")
 
             site.runner._monitor.active_since = untold  # type: ignore[method-assign]
-            await site.fleet.start()
+            await site.reconciler.start()
             await site.idle()
             assert site.systemd.verbs == [("stop", MESH)]
 
@@ -1960,27 +1962,27 @@ def test_of_meshes_that_are_blocked_only_the_latest_have_a_record(
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
             for mesh in old:
-                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                await site.blocklist.add(mesh, Reason.OPERATOR, seconds=100_000)
                 site.now += 1
-            site.fleet.refresh()
-            assert set(site.fleet.records) == {MESH, *old[2:]}, "a listed one, and the latest of the others"
-            assert site.fleet.states.count("blocked") == 5
+            site.reconciler.refresh()
+            assert set(site.reconciler.records) == {MESH, *old[2:]}, "a listed one, and the latest of the others"
+            assert site.reconciler.states.count("blocked") == 5
             # All are known, whether they have a record or not.
-            found = site.fleet.find(old[0])
+            found = site.reconciler.find(old[0])
             assert found
             assert (found.state, found.reason) == ("blocked", "it was blocked by an operator")
-            assert site.fleet.find(new_mesh()) is None
+            assert site.reconciler.find(new_mesh()) is None
             # One without a record that is released needs none; what is blocked next has one.
-            await site.blocks.remove(old[0], "alice")
-            assert old[0] not in site.fleet.records
-            assert site.fleet.find(old[0]) is None
+            await site.blocklist.remove(old[0], "alice")
+            assert old[0] not in site.reconciler.records
+            assert site.reconciler.find(old[0]) is None
             later = [new_mesh() for _ in range(20)]
             for mesh in later:
-                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                await site.blocklist.add(mesh, Reason.OPERATOR, seconds=100_000)
                 site.now += 1
-                assert mesh in site.fleet.records
-                assert len(site.fleet.records) <= 1 + 2 * 3 + 1
-            assert site.fleet.health.silence(old[1]) == 0.0
+                assert mesh in site.reconciler.records
+                assert len(site.reconciler.records) <= 1 + 2 * 3 + 1
+            assert site.reconciler.health.silence(old[1]) == 0.0
 
     run(body())
 
@@ -1997,15 +1999,15 @@ def test_of_many_meshes_that_are_blocked_at_once_few_are_shown_even_for_a_moment
             site.shown.clear()
             saved = []
             for mesh in many:
-                saved.append(site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000))
+                saved.append(site.blocklist.add(mesh, Reason.OPERATOR, seconds=100_000))
                 site.now += 1
             # One of them is shown already, and so it stays.
-            saved.append(site.blocks.add(MESH, Reason.OPERATOR, seconds=100_000))
+            saved.append(site.blocklist.add(MESH, Reason.OPERATOR, seconds=100_000))
             assert all(await asyncio.gather(*saved))
             assert len(site.changes) == 121, "each is announced"
-            assert set(site.fleet.records) == {MESH, *many[-3:]}
-            assert {mesh for mesh, _, _ in site.shown} == set(site.fleet.records)
-            assert site.fleet.states.count("blocked") == 120
-            assert site.fleet.find(many[0])
+            assert set(site.reconciler.records) == {MESH, *many[-3:]}
+            assert {mesh for mesh, _, _ in site.shown} == set(site.reconciler.records)
+            assert site.reconciler.states.count("blocked") == 120
+            assert site.reconciler.find(many[0])
 
     run(body())

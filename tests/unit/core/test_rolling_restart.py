@@ -24,7 +24,7 @@ STARTING = RunState(phase=RunPhase.STARTING, process=8)
 ABSENT = RunState()
 
 
-class FakeFleet:
+class FakeReconciler:
     """The fleet as a roll sees it: `restart_mesh` gives a mesh another process, which is not connected yet.
 
     Attributes:
@@ -52,11 +52,11 @@ class Scene:
     """Outdated meshes, and what a roll says."""
 
     def __init__(self, *meshes: str, patience: float = 60.0) -> None:
-        self.fleet = FakeFleet()
+        self.reconciler = FakeReconciler()
         self.progress: list[tuple[int, int, str]] = []
         self.ended: list[RaveError | None] = []
         self.roll = RollingRestart(
-            self.fleet,  # type: ignore[arg-type]
+            self.reconciler,  # type: ignore[arg-type]
             NEW,
             reconnect_timeout_s=patience,
         )
@@ -66,7 +66,7 @@ class Scene:
             self.add(mesh)
 
     def add(self, mesh: str, *, connected: bool = True, edition: Edition | None = OLDER) -> MeshState:
-        record = self.fleet.records[mesh] = MeshState(mesh, run=UP)
+        record = self.reconciler.records[mesh] = MeshState(mesh, run=UP)
         if connected:
             record.worker.connect(1000.0)
         record.worker.edition = edition
@@ -74,14 +74,14 @@ class Scene:
 
     def connects(self, mesh: str) -> None:
         """The new process of a mesh is in it."""
-        record = self.fleet.records[mesh]
+        record = self.reconciler.records[mesh]
         record.worker.connect(1000.0)
         record.worker.edition = NEW
-        self.roll.noticed(record)
+        self.roll.mesh_changed(record)
 
     async def replaces(self, *meshes: str) -> None:
         """These have been restarted so far, and the last one is being waited for."""
-        await until(lambda: self.fleet.restarted == list(meshes) and self.roll._current == meshes[-1])
+        await until(lambda: self.reconciler.restarted == list(meshes) and self.roll._current == meshes[-1])
 
     async def waits_for(self, mesh: str) -> None:
         await until(lambda: self.roll._current == mesh)
@@ -152,18 +152,18 @@ def test_each_is_replaced_when_the_one_before_is_connected_again(run: Run, caplo
         async with scene_of("a", "b", "c") as scene:
             scene.add("new", edition=NEW)
             assert scene.roll.start() == 3
-            assert scene.fleet.restarted == [], "the answer comes first"
+            assert scene.reconciler.restarted == [], "the answer comes first"
             await scene.replaces("a")
             # Neither time nor what others do is the sign.
-            scene.roll.noticed(scene.fleet.records["b"])
-            scene.roll.noticed(scene.fleet.records["a"])
+            scene.roll.mesh_changed(scene.reconciler.records["b"])
+            scene.roll.mesh_changed(scene.reconciler.records["a"])
             await a_few_turns()
-            assert scene.fleet.restarted == ["a"]
+            assert scene.reconciler.restarted == ["a"]
             scene.connects("a")
             await scene.replaces("a", "b")
-            scene.roll.noticed(scene.fleet.records["a"])
+            scene.roll.mesh_changed(scene.reconciler.records["a"])
             await a_few_turns()
-            assert scene.fleet.restarted == ["a", "b"]
+            assert scene.reconciler.restarted == ["a", "b"]
             scene.connects("b")
             await scene.replaces("a", "b", "c")
             assert scene.ended == []
@@ -184,16 +184,16 @@ def test_each_is_replaced_when_the_one_before_is_connected_again(run: Run, caplo
 
 async def test_one_that_is_connected_before_the_restart_returns_is_not_waited_for() -> None:
     async with scene_of("a", "b") as scene:
-        restart = scene.fleet.restart_mesh
+        restart = scene.reconciler.restart_mesh
 
         async def quick(mesh: str) -> None:
             await restart(mesh)
             scene.connects(mesh)
 
-        scene.fleet.restart_mesh = quick  # type: ignore[method-assign]
+        scene.reconciler.restart_mesh = quick  # type: ignore[method-assign]
         scene.roll.start()
         assert await scene.ends() is None
-        assert scene.fleet.restarted == ["a", "b"]
+        assert scene.reconciler.restarted == ["a", "b"]
 
 
 async def test_a_roll_with_nothing_to_do_ends_at_once() -> None:
@@ -202,7 +202,7 @@ async def test_a_roll_with_nothing_to_do_ends_at_once() -> None:
         assert scene.roll.start() == 0
         assert await scene.ends() is None
         assert scene.progress == [(0, 0, "")]
-        assert scene.fleet.restarted == []
+        assert scene.reconciler.restarted == []
 
 
 async def test_one_that_was_not_connected_before_is_not_waited_for() -> None:
@@ -213,8 +213,8 @@ async def test_one_that_was_not_connected_before_is_not_waited_for() -> None:
         await scene.replaces("a")
         scene.connects("a")
         assert await scene.ends() is None
-        assert scene.fleet.restarted == ["a", "b", "c"]
-        assert not scene.fleet.records["b"].worker.connected
+        assert scene.reconciler.restarted == ["a", "b", "c"]
+        assert not scene.reconciler.records["b"].worker.connected
 
 
 @pytest.mark.parametrize("what", ["gone", "up to date", "stopped"])
@@ -223,11 +223,11 @@ async def test_a_mesh_that_needs_it_no_more_when_its_turn_comes_is_skipped(what:
         assert scene.roll.start() == 3
         await scene.replaces("a")
         if what == "gone":
-            del scene.fleet.records["b"]
+            del scene.reconciler.records["b"]
         elif what == "up to date":
-            scene.fleet.records["b"].worker.edition = NEW
+            scene.reconciler.records["b"].worker.edition = NEW
         else:
-            scene.fleet.records["b"].run = ABSENT
+            scene.reconciler.records["b"].run = ABSENT
         scene.connects("a")
         await scene.replaces("a", "c")
         scene.connects("c")
@@ -242,7 +242,7 @@ async def test_what_becomes_outdated_meanwhile_is_left_for_the_next_roll() -> No
         scene.add("b")
         scene.connects("a")
         assert await scene.ends() is None
-        assert scene.fleet.restarted == ["a"]
+        assert scene.reconciler.restarted == ["a"]
         scene.ended.clear()
         assert scene.roll.start() == 1
         await scene.replaces("a", "b")
@@ -268,16 +268,16 @@ def test_it_stops_at_the_first_that_is_lost(
         async with scene_of("a", "b") as scene:
             scene.roll.start()
             await scene.replaces("a")
-            record = scene.fleet.records["a"]
+            record = scene.reconciler.records["a"]
             record.run, record.block = run_state, block
-            scene.roll.noticed(record)
+            scene.roll.mesh_changed(record)
             error = await scene.ends()
             assert error
             assert error.code is Code.NOT_RUNNING
             assert error.message == f"mesh a is not connected again: {words}"
             assert error.hint == "ravectl explain a, then roll again"
             assert error.attributes == {"mesh": "a"}
-            assert scene.fleet.restarted == ["a"]
+            assert scene.reconciler.restarted == ["a"]
             assert scene.progress == [(0, 2, "a")]
 
     run(body())
@@ -291,10 +291,10 @@ async def test_on_its_way_back_a_mesh_may_look_like_anything(run_state: RunState
     async with scene_of("a", "b") as scene:
         scene.roll.start()
         await scene.replaces("a")
-        record = scene.fleet.records["a"]
+        record = scene.reconciler.records["a"]
         record.run = run_state
         record.worker.fail("no route to host")
-        scene.roll.noticed(record)
+        scene.roll.mesh_changed(record)
         await a_few_turns()
         assert scene.ended == []
         record.run = UP
@@ -307,29 +307,29 @@ async def test_its_patience_has_an_end() -> None:
     async with scene_of("a", "b", patience=0.02) as scene:
         scene.roll.start()
         await scene.replaces("a")
-        scene.fleet.records["a"].worker.fail("no route to host")
+        scene.reconciler.records["a"].worker.fail("no route to host")
         error = await scene.ends()
         assert error
         assert error.code is Code.NOT_RUNNING
         assert error.message == "mesh a is not connected again: no route to host"
-        assert scene.fleet.restarted == ["a"]
+        assert scene.reconciler.restarted == ["a"]
 
 
 async def test_a_connection_that_nobody_has_told_of_counts_in_the_end() -> None:
     async with scene_of("a", patience=0.02) as scene:
         scene.roll.start()
         await scene.replaces("a")
-        scene.fleet.records["a"].worker.connect(1000.0)
+        scene.reconciler.records["a"].worker.connect(1000.0)
         assert await scene.ends() is None
 
 
 @pytest.mark.parametrize("code", [Code.NOT_RUNNING, Code.BUSY])
 async def test_it_stops_at_a_mesh_that_can_not_be_restarted(code: Code) -> None:
     async with scene_of("a", "b") as scene:
-        scene.fleet.failure = RaveError(code, "mesh a is being started or stopped")
+        scene.reconciler.failure = RaveError(code, "mesh a is being started or stopped")
         scene.roll.start()
-        assert await scene.ends() is scene.fleet.failure
-        assert scene.fleet.restarted == ["a"]
+        assert await scene.ends() is scene.reconciler.failure
+        assert scene.reconciler.restarted == ["a"]
 
 
 async def test_it_stops_at_a_mesh_whose_old_process_is_still_there_after_the_restart() -> None:
@@ -337,9 +337,9 @@ async def test_it_stops_at_a_mesh_whose_old_process_is_still_there_after_the_res
 
         async def in_vain(mesh: str) -> None:
             """systemd refuses; the mesh goes on with the process that it has."""
-            scene.fleet.records[mesh].worker.fail("the system refuses")
+            scene.reconciler.records[mesh].worker.fail("the system refuses")
 
-        scene.fleet.restart_mesh = in_vain  # type: ignore[method-assign]
+        scene.reconciler.restart_mesh = in_vain  # type: ignore[method-assign]
         scene.roll.start()
         error = await scene.ends()
         assert error
@@ -349,13 +349,13 @@ async def test_it_stops_at_a_mesh_whose_old_process_is_still_there_after_the_res
 
 async def test_a_mesh_that_is_forgotten_while_it_restarts_is_no_fault_of_ours() -> None:
     async with scene_of("a", "b") as scene:
-        restart = scene.fleet.restart_mesh
+        restart = scene.reconciler.restart_mesh
 
         async def last(mesh: str) -> None:
             await restart(mesh)
-            del scene.fleet.records[mesh]
+            del scene.reconciler.records[mesh]
 
-        scene.fleet.restart_mesh = last  # type: ignore[method-assign]
+        scene.reconciler.restart_mesh = last  # type: ignore[method-assign]
         scene.roll.start()
         error = await scene.ends()
         assert error is None or error.code is Code.NOT_RUNNING
@@ -364,14 +364,14 @@ async def test_a_mesh_that_is_forgotten_while_it_restarts_is_no_fault_of_ours() 
 def test_a_fault_of_ours_ends_it_as_internal_and_is_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with scene_of("a", "b") as scene:
-            scene.fleet.failure = ZeroDivisionError("a secret of ours")
+            scene.reconciler.failure = ZeroDivisionError("a secret of ours")
             scene.roll.start()
             error = await scene.ends()
             assert error
             assert error.code is Code.INTERNAL
             assert str(error) == "the roll failed by a fault of the service (the journal says more)"
             # Another one may be begun.
-            scene.fleet.failure = None
+            scene.reconciler.failure = None
             scene.ended.clear()
             assert scene.roll.start() == 2
             await scene.replaces("a", "a")
@@ -414,7 +414,7 @@ async def test_a_roll_that_is_cancelled_while_a_mesh_comes_back_replaces_no_more
         assert (error.code, error.message) == (Code.CANCELLED, "the roll was cancelled")
         scene.connects("a")
         await a_few_turns()
-        assert scene.fleet.restarted == ["a"]
+        assert scene.reconciler.restarted == ["a"]
         # Another one goes on where this one stopped.
         scene.ended.clear()
         assert scene.roll.start() == 1
@@ -424,15 +424,15 @@ async def test_a_roll_that_is_cancelled_while_a_mesh_comes_back_replaces_no_more
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_roll_may_be_cancelled_at_any_time(begun: bool) -> None:
     async with scene_of("a", "b") as scene:
-        scene.fleet.gate.clear()
+        scene.reconciler.gate.clear()
         scene.roll.start()
         if begun:
-            await until(lambda: scene.fleet.restarted)
+            await until(lambda: scene.reconciler.restarted)
         scene.roll.cancel()
         error = await scene.ends()
         assert error
         assert error.code is Code.CANCELLED
-        assert scene.fleet.restarted == (["a"] if begun else [])
+        assert scene.reconciler.restarted == (["a"] if begun else [])
 
 
 async def test_there_need_be_none_to_cancel() -> None:

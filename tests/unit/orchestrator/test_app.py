@@ -214,13 +214,13 @@ def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: S
 
 async def test_the_name_comes_last(site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(bus_address) as (thief,):
-        start = core_service.Fleet.start
+        start = core_service.Reconciler.start
 
-        async def robbed(fleet: core_service.Fleet) -> None:
-            await start(fleet)
+        async def robbed(reconciler: core_service.Reconciler) -> None:
+            await start(reconciler)
             await thief.request_name(names.BUS_NAME)
 
-        monkeypatch.setattr(core_service.Fleet, "start", robbed)
+        monkeypatch.setattr(core_service.Reconciler, "start", robbed)
         async with site.running(bus_address) as (systemd, _, parent):
             systemd.load(MESH)
             with pytest.raises(program.RaveError, match="belongs to another process"):

@@ -655,7 +655,7 @@ async def test_changes_that_wait_for_their_turn_are_told_once(
         assert set(await asyncio.gather(*telling)) == {(2, 0)}
         assert child.told == ["RefreshAdmins"]
         await until(lambda: not here.workers._tasks)
-        assert here.workers._to_tell == {}
+        assert here.workers._to_broadcast == {}
 
 
 def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
@@ -674,13 +674,13 @@ def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
             # Which of two connections is read first is up to the bus.
             assert sorted(here.heard) == sorted([*[(MESH, "Ready")] * 32, (OTHER, "Ready")])
             # Time passes.
-            here.workers._patience[MESH]._at -= 2
+            here.workers._budgets[MESH]._at -= 2
             for _ in range(10):
                 child.emit("Connected")
             await settle(bus, here.bus)
             assert here.heard[33:] == [(MESH, "Connected")] * 2
             here.workers.forget(MESH)
-            assert here.workers._patience.keys() == {OTHER}
+            assert here.workers._budgets.keys() == {OTHER}
 
     run(body())
     assert caplog.text.count(f"The bot of mesh {MESH} sends too many signals") == 2

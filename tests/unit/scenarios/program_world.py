@@ -73,7 +73,7 @@ class ProgramWorld(ABC):
     @property
     def _records(self) -> Mapping[str, MeshState]:
         """What the service knows of each mesh."""
-        found: Mapping[str, MeshState] = self._service.fleet.records
+        found: Mapping[str, MeshState] = self._service.reconciler.records
         return found
 
     @abstractmethod
@@ -100,14 +100,14 @@ class ProgramWorld(ABC):
         self._service = service
         service.rave = self._rave  # type: ignore[assignment]
         service.state.contents = Contents(credentials=_CREDENTIALS)
-        fleet = service.fleet
-        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
+        reconciler = service.reconciler
+        reconciler.health._now = reconciler._exit_policy._now = reconciler.reports._now = VirtualTime.monotonic
         keep_virtual_time(service.starts)
         fail_steps(service.starts, lambda: self.step_fails)
 
     async def _start_service(self) -> None:
         """Read the disk, log in, and find what runs."""
-        self._service.discovery.census.enter(self._service._scope.load())
+        self._service.discovery.inventory.enter(self._service._scope.load())
         await self._service.blocklist.start()
         self._use_session(SESSION, None)
         await self._service.start()
@@ -121,7 +121,7 @@ class ProgramWorld(ABC):
         await self._begin(made)
         self._working = [
             asyncio.create_task(self._service.discovery.run()),
-            asyncio.create_task(self._service.fleet.health.run()),
+            asyncio.create_task(self._service.reconciler.health.run()),
         ]
         await self._settle()
 

@@ -246,19 +246,19 @@ class ServiceWorld(ProgramWorld):
     # The operator.
 
     async def hold(self, mesh: str) -> None:
-        await self._service.fleet.stop_mesh(mesh, _OPERATOR)
+        await self._service.reconciler.stop_mesh(mesh, _OPERATOR)
         await self._settle()
 
     async def release(self, mesh: str) -> None:
-        await self._service.fleet.start_mesh(mesh, _OPERATOR)
+        await self._service.reconciler.start_mesh(mesh, _OPERATOR)
         await self._settle()
 
     async def outdate(self) -> None:
         for process in self._processes.values():
             process.edition = Edition("0.0.1", "")
         for mesh in self.running():
-            self._service.fleet.health.ask(mesh)
+            self._service.reconciler.health.ask(mesh)
         await self._settle()
 
     def chat_form(self, mesh: str) -> str:
-        return usual_chat_form(mesh, self._service.fleet.records)
+        return usual_chat_form(mesh, self._service.reconciler.records)

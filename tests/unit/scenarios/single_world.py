@@ -119,7 +119,7 @@ class SingleWorld(ProgramWorld):
     async def _end(self) -> None:
         self._service.begin_closing()
         await until_done(self._app._runner.stop_all())
-        await until_done(self._service.fleet.close(grace_s=5.0))
+        await until_done(self._service.reconciler.close(grace_s=5.0))
         await self._app.close()
 
     async def shut_down(self) -> None:
@@ -169,8 +169,8 @@ class SingleWorld(ProgramWorld):
     async def outdate(self) -> None:
         for mesh, bot in self._running.items():
             bot.edition = Edition("0.0.1", "")
-            self._service.fleet.health.ask(mesh)
+            self._service.reconciler.health.ask(mesh)
         await self._settle()
 
     def chat_form(self, mesh: str) -> str:
-        return usual_chat_form(mesh, self._service.fleet.records)
+        return usual_chat_form(mesh, self._service.reconciler.records)

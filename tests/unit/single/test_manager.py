@@ -447,7 +447,7 @@ async def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault
         await real(worker)
         raise ZeroDivisionError
 
-    async def learn(*_: Any) -> None:
+    async def apply(*_: Any) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
@@ -458,7 +458,7 @@ async def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault
     async with site.running(manager):
         await site.connected()
         assert manager._house
-        monkeypatch.setattr(manager._house._service.fleet._lessons, "learn", learn)
+        monkeypatch.setattr(manager._house._service.reconciler._exit_policy, "apply", apply)
         await in_thread(site.control.kick, site.mesh)
         await until(lambda: "internal error" in caplog.text)
         await until(lambda: manager.rooms[site.mesh].state == "blocked")
@@ -626,13 +626,13 @@ async def test_another_account_and_none(site: SingleSite, caplog: pytest.LogCapt
         await site.connected()
         house = manager._house
         assert house
-        house._service.discovery.census.enter("lists of another account")
+        house._service.discovery.inventory.enter("lists of another account")
         house._service._account_changed()
-        assert house._service.discovery.census.meshes is None
+        assert house._service.discovery.inventory.meshes is None
         assert "what is listed takes the place of the former ones" in caplog.text
         # However often somebody asks for it, the plan is carried out once.
-        house._service.fleet._apply.schedule()
-        house._service.fleet._apply.schedule()
+        house._service.reconciler._apply.schedule()
+        house._service.reconciler._apply.schedule()
         service = house._service
         service._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
         house._service.account.session, house._service.account.obstacle = (

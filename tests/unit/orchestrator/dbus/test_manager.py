@@ -33,14 +33,14 @@ from tests.unit.operator_site import ANN, BOB, FILM, Run, site_on
 
 async def test_the_meshes(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=FILM)}
+        site.reconciler.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=FILM)}
         assert await site.ask("ListMeshes") == [
             [
                 [MESH, "A film", "stopped", names.mesh_path(MESH)],
                 [OTHER, "", "stopped", names.mesh_path(OTHER)],
             ]
         ]
-        site.fleet.records[MESH].worker.since = 2.5
+        site.reconciler.records[MESH].worker.since = 2.5
         assert await site.ask("DescribeMeshes") == [
             [
                 [MESH, "A film", "stopped", "", 2_500_000, len(FILM.users), 0, False],
@@ -60,7 +60,7 @@ async def test_the_meshes(bus_address: str) -> None:
             ("reconnect_mesh", MESH),
             ("set_debug", MESH, True),
         ]
-        assert site.fleet.asked == asked
+        assert site.reconciler.asked == asked
         assert not site.discovery._asked.is_set()
         site.discovery.round = 6
         assert await site.ask("Discover") == [7]
@@ -110,7 +110,7 @@ async def test_what_is_refused_about_meshes(bus_address: str, member: str, mesh:
 async def test_the_plan_is_told_with_its_reasons(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         assert await site.ask("Plan") == [[]]
-        site.fleet.decisions = (
+        site.reconciler.decisions = (
             Decision(MESH, Action.START, "discovery lists it"),
             Decision(OTHER, Action.SKIP, "it could not be reached: no route\nto host" + "x" * 1000),
         )
@@ -119,7 +119,7 @@ async def test_the_plan_is_told_with_its_reasons(bus_address: str) -> None:
             [[MESH, "start", "discovery lists it"], [OTHER, "skip", long + "x" * (500 - len(long))]]
         ]
         assert site.rights == [("Plan", PolkitAction.READ)] * 2
-        assert site.fleet.asked == [], "nothing is done"
+        assert site.reconciler.asked == [], "nothing is done"
 
 
 @pytest.fixture
@@ -146,12 +146,12 @@ async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> N
         site.discovery.last_good = 1_699_999_000.0
         site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
         site.blocks.memories[MESH] = MeshMemory(blocks=2, failures=1, last_error="no route to host")
-        site.fleet.decisions = (
+        site.reconciler.decisions = (
             Decision(OTHER, Action.KEEP, "it runs"),
             Decision(MESH, Action.SKIP, "it could not be reached: no route to host"),
         )
         film = Mesh(MESH, "server.example:443", "A\nfilm", True, ())
-        site.fleet.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=film, block=block)}
+        site.reconciler.records = {OTHER: MeshState(OTHER), MESH: MeshState(MESH, listed=film, block=block)}
         lines, details = await site.ask("Explain", "s", MESH)
         assert lines == [
             f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
@@ -175,7 +175,7 @@ async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> N
 @pytest.mark.parametrize("blocked", [True, False])
 async def test_a_mesh_may_be_in_no_plan_and_a_block_without_an_end(bus_address: str, blocked: bool) -> None:
     async with site_on(bus_address) as site:
-        record = site.fleet.records[MESH] = MeshState(MESH)
+        record = site.reconciler.records[MESH] = MeshState(MESH)
         if blocked:
             record.block = Block(mesh=MESH, reason=Reason.KICKED, since=3_600_001, until=None)
         site.roll.old = [MESH]
@@ -187,11 +187,11 @@ async def test_a_mesh_may_be_in_no_plan_and_a_block_without_an_end(bus_address: 
 async def test_the_health_of_a_mesh_is_that_of_the_moment(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         record = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
-        site.fleet.records[MESH] = record
+        site.reconciler.records[MESH] = record
         assert await site.ask("GetHealth", "s", MESH) == ["connected", 1_500_000, True]
         # Whether it was announced or not.
         record.worker.healthy = False
-        site.fleet.health.seconds = 61.25
+        site.reconciler.health.seconds = 61.25
         assert await site.ask("GetHealth", "s", MESH) == ["unhealthy", 61_250_000, False]
         assert site.rights == [("GetHealth", PolkitAction.READ)] * 2
 
@@ -236,7 +236,7 @@ def test_the_answer_to_a_roll_comes_before_all_that_is_told_of_it(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            roll = RollingRestart(site.fleet, Edition("1", ""))  # type: ignore[arg-type]
+            roll = RollingRestart(site.reconciler, Edition("1", ""))  # type: ignore[arg-type]
             roll.progress.connect(lambda at: site.manager.roll_progress(at.done, at.total, at.mesh))
             roll.ended.connect(site.manager.roll_finished)
             site.manager._roll = roll
@@ -285,12 +285,12 @@ def test_losses_are_confirmed_and_carried_out_at_once(
     async def body() -> None:
         async with site_on(bus_address) as site:
             other = Mesh(OTHER, None, "", True, ())
-            site.discovery.census.observe([FILM, other])
-            site.discovery.census.observe([])
-            assert site.discovery.census.held_back == 2
+            site.discovery.inventory.observe([FILM, other])
+            site.discovery.inventory.observe([])
+            assert site.discovery.inventory.held_back == 2
             assert await site.ask("ConfirmLosses") == [2]
-            assert site.discovery.census.meshes == {}
-            assert site.fleet.asked == [("reconcile",)]
+            assert site.discovery.inventory.meshes == {}
+            assert site.reconciler.asked == [("reconcile",)]
             assert await site.ask("ConfirmLosses") == [0]
             assert site.rights == [("ConfirmLosses", PolkitAction.OPERATE)] * 2
 
@@ -329,7 +329,7 @@ async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
         worker = WorkerState(connected=True, command_errors=("b.py: it fails", "a.py: it fails"))
         connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=worker)
         other = MeshState(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
-        site.fleet.records = {MESH: connected, OTHER: other}
+        site.reconciler.records = {MESH: connected, OTHER: other}
         site.manager.show("2 meshes")
         site.manager.discovery_finished()
         at = int(site.discovery.last_good * 1_000_000)
@@ -341,7 +341,7 @@ async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
         ]
         site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
         site.discovery._known_until = 1.5
-        site.discovery.census.held_back = 3
+        site.discovery.inventory.held_back = 3
         site.manager.show("2 meshes")
         await asyncio.sleep(0)
         site.manager.discovery_finished()
@@ -355,7 +355,7 @@ async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
 async def test_how_many_are_not_well_or_old_are_properties_too(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         hung = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(healthy=False))
-        site.fleet.records = {MESH: hung, OTHER: MeshState(OTHER)}
+        site.reconciler.records = {MESH: hung, OTHER: MeshState(OTHER)}
         site.roll.old = [MESH, OTHER]
         site.manager.show("2 meshes")
         assert await site.properties() == UNSET | {
@@ -397,7 +397,7 @@ async def test_the_status_is_every_property_and_a_count_of_states(bus_address: s
         expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": ""}
         assert await site.ask("GetStatus") == [expected]
         connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
-        site.fleet.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
+        site.reconciler.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
         site.account.step = "waiting"
         site.account_object.show(login_needed=True)
         site.store.failure = DOWN
@@ -412,7 +412,7 @@ async def test_the_status_is_every_property_and_a_count_of_states(bus_address: s
 
 async def test_users_of_a_mesh_and_which_of_them_are_admins(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        site.fleet.records[MESH] = MeshState(MESH)
+        site.reconciler.records[MESH] = MeshState(MESH)
         await site.state.add_admin(ANN, ANN)
         assert await site.ask("ListUsers", "s", MESH) == [[[ANN, "Ann", True], [BOB, "Bob", False]], 300]
         with pytest.raises(RaveError) as e:

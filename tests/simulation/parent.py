@@ -83,7 +83,7 @@ class Parent:
         self.reconciler = Reconciler(
             runner=runner,
             inventory=self.discovery.inventory,
-            blocks=self.blocklist,
+            blocklist=self.blocklist,
             limit=settings.max_processes,
             interval=settings.status_poll_interval,
             changed=self._show,
@@ -181,7 +181,7 @@ class Parent:
             self.reconciler.reconcile()
 
     def _show(self, record: MeshState) -> None:
-        self.roll.noticed(record)
+        self.roll.mesh_changed(record)
 
 
 @contextmanager

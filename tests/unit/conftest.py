@@ -206,10 +206,15 @@ def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
     _cancel_all_tasks(loop)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note the test before its first fixture, which may be one of its module."""
+    marking.Running.item = item
+
+
 @pytest.fixture(autouse=True)
-def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+def _nothing_left() -> Iterator[None]:
     """Fail a test that leaves tasks, child processes or threads behind."""
-    marking.Running.item = request.node
     _tasks_left.clear()
     processes_before, threads_before = children(), threads()
     yield

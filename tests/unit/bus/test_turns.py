@@ -144,7 +144,7 @@ async def test_a_queue_has_a_bound_and_so_have_its_errors(caplog: pytest.LogCapt
     server.written.set()
     await until(lambda: len(server.served) == 2 * turns._MAX_WAITING_CALLS)
     # One word about each.
-    assert [record.getMessage()[:10] for record in caplog.records] == ["a asks for", "b asks for"]
+    assert [record.getMessage()[:10] for record in caplog.records] == ["a calls mo", "b calls mo"]
     await made.close()
 
 

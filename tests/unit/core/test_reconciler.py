@@ -1429,7 +1429,7 @@ async def test_a_block_that_is_over_ends_without_waiting_for_a_round(bus_address
         site.wait(61)
         await site.idle()
         assert site.systemd.verbs[-1] == ("start", MESH)
-        assert site.saved().memory(MESH).blocklist == 1, "it is counted"
+        assert site.saved().memory(MESH).blocks == 1, "it is counted"
 
 
 async def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(bus_address: str, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> N
     async with site_on(bus_address) as site:
         site.discovery.last_good = 1_699_999_000.0
         site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
-        site.blocks.memories[MESH] = MeshMemory(blocks=2, failures=1, last_error="no route to host")
+        site.blocklist.memories[MESH] = MeshMemory(blocks=2, failures=1, last_error="no route to host")
         site.reconciler.decisions = (
             Decision(OTHER, Action.KEEP, "it runs"),
             Decision(MESH, Action.SKIP, "it could not be reached: no route to host"),

@@ -81,7 +81,7 @@ class ExitVerdict:
 
     Attributes:
         reason: why the mesh is blocked; None if it is not.
-        excuse: in words, why the mesh is not blocked; empty if it is.
+        outage_reason: in words, why the mesh is not blocked; empty if it is.
         saved: whether the block is on disk; true if there is none.
     """
 

@@ -222,7 +222,7 @@ class BotRequests:
             _raise_if_full(name, self._state.overrides)
             described = validation.description(description, name)
             await self._state.set_permission(name, requires_admin, described, actor, actor=ChatUser(actor, mesh))
-            whom = "admins only" if requires_admin else "everybody"
+            whom = "admins only" if requires_admin else "all users"
             log.info(
                 "User %d in mesh %s has set the command %s to be for %s",
                 actor,

@@ -82,9 +82,9 @@ class AccountObject(Interface):
     async def import_credentials(self, call: Call, file: int) -> str:
         """Take the account of a credentials.json, unless there is one already: it stays.
 
-        The answer is taken, same (the account is there, whatever its session) or other (another account is there, or
-        something that makes no sense). The argument is a file as that of Import of Store, for the same reasons; at
-        most 64 KiB.
+        The answer is taken, same (the account is there, with this session or another) or other (another account is
+        there, or something that makes no sense). The argument is a file as that of Import of Store, for the same
+        reasons; at most 64 KiB.
 
         Errors: BadData, InvalidArgument (not such a file), StoreUnavailable.
         """

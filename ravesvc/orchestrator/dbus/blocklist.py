@@ -15,9 +15,9 @@ from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.polkit import Authority
 
 _MAX_DETAIL_CHARS = 200
-# Microseconds; a hundred years say "for ever" to whoever means that.
+# Microseconds; a hundred years stand for a block without an end.
 _MAX_USEC = 100 * 365 * 24 * 3600 * 1_000_000
-# Entries in one call: each is announced, and nobody else is served meanwhile.
+# Entries in one call: each is announced, and no other call is served meanwhile.
 _MAX_ENTRIES = 100
 
 
@@ -120,7 +120,7 @@ class BlocklistObject(Interface):
 
     @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.QUARANTINE)
     async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
-        """Take an entry out, whatever its reason, and start the mesh if it is listed; false if there is no entry.
+        """Take an entry out for any reason, and start the mesh if it is listed; false if there is no entry.
 
         Errors: InvalidArgument, BadFile (in force, but not saved).
         """
@@ -175,7 +175,7 @@ class BlocklistObject(Interface):
             self.emit("Unblocked", block.mesh, block.reason.value, actor)
 
     def _entry(self, mesh: str, reason: str, since: int, until: int, detail: str, actor: str) -> Block:
-        """An entry that somebody has passed to us; raises `RaveError` (InvalidArgument)."""
+        """An entry of a call; raises `RaveError` (InvalidArgument)."""
         if reason not in set(Reason):
             known = ", ".join(Reason)
             raise RaveError(Code.INVALID_ARGUMENT, f"{printable(reason, 40)!r} is no reason", hint=f"known: {known}")

@@ -70,7 +70,7 @@ class PermissionsObject(Interface):
 
         Errors: InvalidArgument, StoreUnavailable.
         """
-        # Nobody else has added the first one.
+        # The first admin has no other admin who could have added them.
         added = await self._state.add_admin(validation.user_id(user), added_by=user)
         if added:
             log.info("An operator has made user %d an admin", user)

@@ -1,4 +1,4 @@
-"""Who may do what: polkit decides (org.freedesktop.PolicyKit1.Authority), root needs nobody's leave."""
+"""Who may do what: polkit decides (org.freedesktop.PolicyKit1.Authority), root may do everything."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Slots:
 
 
 class Authority:
-    """Passes or refuses a call. The subject is always the caller's bus name, which nobody can take over."""
+    """Passes or refuses a call. The subject is always the caller's bus name, which no other process can get."""
 
     def __init__(self, bus: Bus, callers: Callers) -> None:
         self._bus = bus
@@ -79,7 +79,7 @@ class Authority:
         user = await self._callers.user(call.sender)
         if user is None:
             # Gone again, after having been let in.
-            return "somebody"
+            return "a caller who is gone"
         try:
             # A directory service may take its time.
             return (await asyncio.to_thread(pwd.getpwuid, user)).pw_name

@@ -96,7 +96,7 @@ class StoreObject(Interface):
 
         Errors: BadData, InvalidArgument (not such a file), StoreUnavailable.
         """
-        # A call that is broken off closes the file while it is being read; nobody gets then what was read.
+        # A call that is broken off closes the file while it is being read; what was read is dropped then.
         found = await asyncio.to_thread(export.read, file)
         await self._account.replace(found.contents)
         if found.rooms is not None:
@@ -140,7 +140,7 @@ class StoreObject(Interface):
         if contents.unusable:
             # A dump without an account would pass for all there was.
             text = f"not all of the store can be exported: {contents.unusable}"
-            raise RaveError(Code.BAD_DATA, text, hint="mend it, or log in again")
+            raise RaveError(Code.BAD_DATA, text, hint="fix it, or log in again")
         return contents, await self._memory.export()
 
     def _counts(self) -> tuple[int, int]:

@@ -229,7 +229,7 @@ async def test_whoever_calls_has_a_name_for_people(
 
 async def test_whoever_has_called_and_vanished_has_no_name(bus_address: str) -> None:
     async with polkit_on(bus_address, 0) as (_, authority, _, _):
-        assert await authority.actor(calling(":1.4711")) == "somebody"
+        assert await authority.actor(calling(":1.4711")) == "a caller who is gone"
 
 
 def test_the_flag_is_polkits() -> None:

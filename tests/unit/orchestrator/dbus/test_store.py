@@ -119,7 +119,7 @@ def test_credentials_that_make_no_sense_are_not_silently_left_out(run: Run, bus_
             site.store.contents = Contents(unusable="email must be a text", admins=(admin(ANN),))
             error = await site.refused("Export")
             assert error.code is Code.BAD_DATA
-            assert "not all of the store can be exported: email must be a text (mend it, or log in" in error.message
+            assert "not all of the store can be exported: email must be a text (fix it, or log in" in error.message
 
     run(body())
 

@@ -26,9 +26,8 @@ _HEAD = rf"""
 has the name
 .Li {NAME}
 on the system bus while it runs.
-Whatever
 .Xr ravectl 1
-does, it does by these interfaces.
+uses these interfaces.
 .Xr busctl 1
 shows them, and
 .Pa /usr/share/dbus-1/interfaces
@@ -37,9 +36,14 @@ has them as XML.
 Each method takes a right, an action of
 .Xr polkit 8 ,
 which is named with it.
-By default everybody has
-.Li {NAME}.read ,
-and an administrator's password or root the others:
+The bus passes calls of root and of members of the groups
+.Sy sudo , adm
+and
+.Sy rave-monitor
+alone.
+By default all of these have
+.Li {NAME}.read ;
+root has the others too, and so has a user who types an administrator's password:
 .Li {NAME}.operate ,
 .Li {NAME}.quarantine
 .Pq the blocklist ,
@@ -64,6 +68,9 @@ busctl tree {NAME}
 busctl call {NAME} /org/ravesvc/Rave1 {NAME}.Manager DescribeMeshes
 busctl get-property {NAME} /org/ravesvc/Rave1 {NAME}.Manager Status
 .Ed
+.Pp
+A method that takes the id of a mesh takes the whole id:
+.Dl busctl call {NAME} /org/ravesvc/Rave1 {NAME}.Manager RestartMesh s ID
 .Sh SEE ALSO
 .Xr busctl 1 ,
 .Xr ravectl 1 ,

@@ -106,7 +106,7 @@ def after_a_kick() -> ExplainInput:
     return ExplainInput(
         record=MeshState(
             KICKED,
-            listed=Mesh(KICKED, None, "Old room", True, ()),
+            former=Mesh(KICKED, None, "Old room", True, ()),
             block=block,
             run=RunState(),
             worker=WorkerState(),

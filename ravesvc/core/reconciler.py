@@ -121,6 +121,7 @@ class Reconciler:
         self._ended_before: set[str] = set()
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._pending: dict[str, asyncio.Task[Any]] = {}  # the latest start of each mesh
         self._apply = Coalesced(self.apply_plan)
         self._adopted = False  # whether `start` has found what runs already
         self._planning = False
@@ -149,9 +150,12 @@ class Reconciler:
         self.refresh()
 
     def stop_planning(self) -> None:
-        """Start and stop nothing more. Ends of bots are still examined and saved."""
+        """Begin no more starts and stops, those that wait for their turn included; ends are still examined."""
         self._planning = False
         self._apply.cancel()
+        for mesh, task in self._pending.items():
+            if self._steps[mesh] is MeshStep.START_PENDING:
+                task.cancel()
 
     async def close(self, *, grace_s: float = 0.0) -> None:
         """Stop all work; steps that are under way have `grace_s` seconds to finish.
@@ -234,7 +238,9 @@ class Reconciler:
             if self._steps.is_busy(decision.mesh):
                 continue
             if decision.action is Action.START:
-                self._begin(decision.mesh, MeshStep.START_PENDING, self._start)
+                task = self._begin(decision.mesh, MeshStep.START_PENDING, self._start)
+                self._pending[decision.mesh] = task
+                task.add_done_callback(partial(self._start_is_over, decision.mesh))
             elif decision.action is Action.STOP and self._steps[decision.mesh] is MeshStep.IDLE:
                 extra = about(decision.mesh, LogEvent.STOPPED)
                 log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
@@ -428,6 +434,10 @@ class Reconciler:
         self._schedule_apply()
         return failure
 
+    def _start_is_over(self, mesh: str, task: asyncio.Task[Any]) -> None:
+        if self._pending.get(mesh) is task:
+            del self._pending[mesh]
+
     def _stop_again(self, mesh: str) -> None:
         if self._steps[mesh] is MeshStep.STOP_FAILED:
             self._steps.enter(mesh, MeshStep.IDLE)
@@ -464,11 +474,14 @@ class Reconciler:
             # The bot may have been kicked while the restart waited for its turn.
             self._raise_unless_running(mesh)
             await self._finish(mesh, await self._runner.restart_mesh(mesh))
+        if not self._run(mesh).runs and not self._blocklist.get(mesh):
+            hint = self._advice.mesh_log.format(mesh=mesh)
+            raise RaveError(Code.UNIT, f"the new process of mesh {mesh} has ended", hint=hint, mesh=mesh)
 
-    async def _finish(self, mesh: str, other_order: str | None) -> None:
-        """Hold the mesh if its start was replaced by an operator's stop, which `other_order` names."""
-        if other_order is not None:
-            await self._overrides.stopping(mesh, other_order)
+    async def _finish(self, mesh: str, cancelled_order: str | None) -> None:
+        """Hold the mesh if its start was replaced by an operator's stop, which `cancelled_order` names."""
+        if cancelled_order is not None:
+            await self._overrides.stopping(mesh, cancelled_order)
 
     def _examine_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
@@ -532,16 +545,15 @@ class Reconciler:
         if self._steps.is_busy(mesh):
             if run.end and run.end != old.end:
                 self._ended_meanwhile.add(mesh)
+            if self._steps[mesh] is MeshStep.EXAMINING and run.runs and not old.present:
+                # This step starts nothing, so an operator has.
+                self._started_by_hand(mesh)
             return
         self._examine_if_ended(mesh)
         if change.stop_order is not None:
             self._spawn(self._overrides.stopping(mesh, change.stop_order))
         if run.runs and not old.present:
-            # An operator has started it, and wants the bot there even if the room is empty.
-            self._blocklist.clear_left_alone(mesh)
-            if self._overrides.starting(mesh):
-                # Another block is in force: the plan stops the mesh again.
-                self._schedule_apply()
+            self._started_by_hand(mesh)
         elif run.runs and self._blocklist.get(mesh):
             # Its process was restarted although it is blocked, as when a bot crashes after a kick: the plan stops it.
             self._schedule_apply()
@@ -549,6 +561,13 @@ class Reconciler:
             self._starts.rests.add(mesh)
         if self._limit is not None and old.present and not run.present:
             # Another mesh may take the place.
+            self._schedule_apply()
+
+    def _started_by_hand(self, mesh: str) -> None:
+        """An operator has started a mesh, and wants the bot there even if the room is empty."""
+        self._blocklist.clear_left_alone(mesh)
+        if self._overrides.starting(mesh):
+            # Another block is in force: the plan stops the mesh again.
             self._schedule_apply()
 
     def _unhealthy(self, mesh: str) -> None:

@@ -69,7 +69,8 @@ class Runner(Protocol):
     async def start_mesh(self, mesh: str) -> str | None:
         """Start a process, and wait until it runs or has ended.
 
-        Returns the order by which another start or stop has taken its place, for `was_stopped_by_hand`, or None.
+        Returns the order of this start if it was cancelled, because an operator has put another start or stop in its
+        place (`was_stopped_by_hand` tells which), or None.
         """
 
     async def stop_mesh(self, mesh: str) -> None:

@@ -61,7 +61,7 @@ class LoginProgress:
 
 
 class BotService:
-    """Lives once: `open`, then `start`, then `work`, and `close` at the end.
+    """Lives once: `open`, then `start`, then `loops`, `begin_closing` and `close`.
 
     Raises `RaveError` (Config) for a database that can't be one.
 
@@ -71,7 +71,7 @@ class BotService:
 
     Attributes:
         changed: anything that a status tells may be different.
-        mesh_changed: a mesh may look different, or has just left `fleet.records`.
+        mesh_changed: a mesh may look different, or has just left `reconciler.records`.
         block_changed: a change of the blocklist is on disk.
         blocklist_changed: whether the blocklist can be used, and saved, may be different.
         login_progress: a login takes another step.

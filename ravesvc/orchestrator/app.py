@@ -60,10 +60,6 @@ _SETTLING_S = 0.2
 # Seconds for which the status shows that many meshes have kicked the bot.
 _KICKS_SHOWN_S = 24 * 3600.0
 
-# Beside the embedded store, whichever store is in use.
-_COPY = "permissions.json"
-_CHANGES = "changes.json"
-_SCOPE = "discovery.json"
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 

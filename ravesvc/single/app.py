@@ -25,10 +25,6 @@ from ravesvc.single.task_runner import TaskRunner
 
 log = logging.getLogger(__name__)
 
-# Beside the embedded store, whichever store is in use.
-_COPY = "permissions.json"
-_CHANGES = "changes.json"
-_SCOPE = "discovery.json"
 _LOCK = "single.lock"
 _VIDEOS = "videos.db"
 

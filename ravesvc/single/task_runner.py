@@ -77,6 +77,7 @@ class TaskRunner:
         self._runs: dict[str, RunState] = {}
         self._bots: dict[str, _Bot] = {}
         self._processes = itertools.count(1)
+        self._ending = False
         self._following: set[asyncio.Task[bool]] = set()
 
     @property
@@ -88,7 +89,11 @@ class TaskRunner:
         """See `Runner`. There are no tasks to find, since none outlives its process."""
 
     async def stop_all(self) -> None:
-        """Have all bots leave their meshes at the same time; those that take too long are cancelled."""
+        """Have all bots leave their meshes at the same time, and start none any more.
+
+        Bots that take too long are cut off.
+        """
+        self._ending = True
         await asyncio.gather(*map(self.stop_mesh, list(self._bots)))
 
     async def close(self) -> None:
@@ -121,7 +126,7 @@ class TaskRunner:
     async def restart_mesh(self, mesh: str) -> str | None:
         """See `Runner`."""
         await self.stop_mesh(mesh)
-        return None if mesh in self._runs else await self.start_mesh(mesh)
+        return None if self._ending or mesh in self._runs else await self.start_mesh(mesh)
 
     async def forget_end(self, mesh: str) -> None:
         """See `Runner`."""

@@ -34,8 +34,8 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     """Read the store and own commands again, in the service and in all bots.
 
     All bots load the files in /etc/rave/commands.d again, see rave-mesh(8). The service reads its store again, for
-    when another program has changed it, and renews the credentials file. Mistakes in these files are shown on standard
-    error, and the exit status is then 1; all else is done nevertheless.
+    when another program has changed it, and renews the credentials file. Mistakes in own commands are shown on
+    standard error, and the exit status is then 1; all else is done nevertheless.
 
     Example:
         ravectl refresh

@@ -16,6 +16,7 @@ from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core.plan import Action
 from ravesvc.core.rave_pauses import Pauses
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.core.reconciler_site import Run, listed, no_space, no_turn, site_on
@@ -24,6 +25,7 @@ from tests.unit.fake_systemd import (
     MESH,
     OTHER,
     RUNNING,
+    ended,
     new_mesh,
     settle,
 )
@@ -345,6 +347,15 @@ async def test_a_restart_is_for_what_runs(bus_address: str, tmp_path: Path) -> N
         site.systemd.finish(MESH)
         await restarting
         assert site.reconciler.records[MESH].run.process == 101
+
+
+async def test_a_restart_whose_process_ends_at_once_is_an_error(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.outcomes[MESH] = ended(ExitStatus.CONFIG)
+        with pytest.raises(RaveError, match=f"the new process of mesh {MESH} has ended"):
+            await site.reconciler.restart_mesh(MESH)
+        await site.idle()
 
 
 async def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(

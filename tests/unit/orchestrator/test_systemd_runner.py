@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 from ravesvc import names
 from ravesvc.blocklist.model import Reason, What
 from ravesvc.common.log_fields import LogEvent
+from ravesvc.core.exit_policy import ExitVerdict
+from ravesvc.core.run_state import RunEnd
+from ravesvc.core.steps import MeshStep
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import systemd_runner as systemd_runner_module
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
@@ -20,6 +25,7 @@ from tests.unit.fake_systemd import (
     MESH,
     OTHER,
     RUNNING,
+    ended,
     settle,
 )
 from tests.unit.mesh.test_worker_object import FakeWorker
@@ -121,6 +127,32 @@ async def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(bus_addre
             (What.BLOCKED, "systemctl"),
             (What.UNBLOCKED, "systemctl"),
         ]
+
+
+async def test_a_unit_started_by_hand_while_its_end_is_examined_runs_on(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examined = asyncio.Event()
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        apply = site.reconciler._exit_policy.apply
+
+        async def wait_and_apply(mesh: str, end: RunEnd) -> ExitVerdict:
+            await examined.wait()
+            return await apply(mesh, end)
+
+        monkeypatch.setattr(site.reconciler._exit_policy, "apply", wait_and_apply)
+        await site.reconciler.stop_mesh(MESH, "alice")
+        await site.state(MESH, "held")
+        await site.idle()
+        site.systemd.change(MESH, **{**ended(ExitStatus.CRASHED), "Result": "timeout"})
+        await until(lambda: site.reconciler._steps[MESH] is MeshStep.EXAMINING)
+        site.systemd.start(MESH)
+        await site.state(MESH, "disconnected")
+        examined.set()
+        await site.idle()
+        assert site.on_disk() == {}
+        assert site.reconciler.records[MESH].run.runs
 
 
 async def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_by_hand(

@@ -131,3 +131,14 @@ async def test_an_account_that_is_taken_out_has_no_bots_any_more(world: World) -
     await world.tick(DECISION_S)
     assert world.running() == set()
     assert world.blocked() == {}
+
+
+async def test_nothing_that_waits_for_its_turn_is_started_at_the_end(world: World) -> None:
+    await world.start(starts_per_minute=6)
+    await world.list(MESH, OTHER)
+    # The next one ten seconds after the first: soon.
+    await world.tick(7)
+    assert len(world.running()) == 1
+    started = world.bots(MESH) + world.bots(OTHER)
+    await world.close()
+    assert world.bots(MESH) + world.bots(OTHER) == started

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
+from tests.integration.bus_members import members
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import says, user_id
 
@@ -106,24 +107,6 @@ def bus(site: Site, mesh: str) -> dict[str, Any]:
             if interface.get("name", "").startswith(names.BUS_NAME):
                 interfaces[interface.get("name", "")] = members(interface)
     return interfaces
-
-
-def members(interface: ET.Element) -> dict[str, str]:
-    """By kind and name: the types that go into and come out of a method, those of signals and properties."""
-    found: dict[str, str] = {}
-    for member in interface.iter():
-        kind, name = member.tag, member.get("name", "")
-        arguments = member.findall("arg")
-        taken = "".join(each.get("type", "") for each in arguments if each.get("direction") != "out")
-        returned = "".join(each.get("type", "") for each in arguments if each.get("direction") == "out")
-        match kind:
-            case "property":
-                found[f"{kind} {name}"] = f"{member.get('type')} {member.get('access')}"
-            case "method":
-                found[f"{kind} {name}"] = f"({taken}) -> ({returned})"
-            case "signal":
-                found[f"{kind} {name}"] = f"({taken})"
-    return found
 
 
 def polkit(site: Site) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ravesvc import names
 from ravesvc.bus import Call, Interface, allow_all, method
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.mesh import MeshObject
+from tests.integration.bus_members import members
 from tests.unit.bus_fakes import connected
 from tests.unit.dbus_xml import writer
 from tests.unit.fake_systemd import MESH
@@ -22,6 +24,8 @@ from tests.unit.operator_site import site_on
 Run = Callable[[Any], Any]
 INTERFACES: dict[str, type[Interface]] = {each.interface: each for each in writer.INTERFACES}
 FOR_BOTS = {names.BACKEND_INTERFACE, names.WORKER_INTERFACE}
+
+PROMISES = Path(__file__).parents[1] / "integration/promises.json"
 
 # Whatever is not named takes the right to operate.
 RIGHTS = {
@@ -77,11 +81,23 @@ def test_the_files_say_what_objects_say(run: Run, bus_address: str, tmp_path: Pa
     run(body())
 
 
+def test_the_interfaces_are_as_agreed(tmp_path: Path) -> None:
+    """A booted machine compares the rest of the promises, and these with what a running service says."""
+    writer.main(tmp_path)
+    declared = {}
+    for file in tmp_path.iterdir():
+        (interface,) = ET.parse(file).getroot().iter("interface")
+        declared[interface.get("name")] = members(interface)
+    agreed = json.loads(PROMISES.read_text())["bus"]
+    assert declared == agreed, f"if you mean it, change the same in {PROMISES.name} by hand"
+
+
 @pytest.mark.parametrize("name", sorted(INTERFACES.keys() - FOR_BOTS))
 def test_every_method_takes_its_right_and_names_it(name: str) -> None:
     interface = INTERFACES[name]
     rights = {member: declared.action for member, declared in interface.methods.items()}
-    assert rights == {member: RIGHTS.get(member, PolkitAction.OPERATE) for member in rights}
+    expected = {member: RIGHTS.get(member, PolkitAction.OPERATE) for member in rights}
+    assert rights == expected, "a right that is not OPERATE goes into RIGHTS above"
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
     (_, element) = ET.fromstring(writer.document(interface), parser)
     comments = dict(zip([each.get("name") for each in element[1::2]], element[0::2], strict=True))

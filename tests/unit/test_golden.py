@@ -295,7 +295,10 @@ def test_it_is_as_agreed(name: str) -> None:
     text = made if isinstance(made, str) else "".join(f"{line}\n" for line in made)
     if os.environ.get("GOLDEN") == "write":
         (GOLDEN / name).write_text(text)
-    assert text == (GOLDEN / name).read_text()
+    mean_it = (
+        "if you mean it: GOLDEN=write .venv/bin/python -m pytest tests/unit/test_golden.py, and look at the diff"
+    )
+    assert text == (GOLDEN / name).read_text(), mean_it
 
 
 def test_every_file_is_compared() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ravesvc
 from ravesvc.config import declaration as kinds
 from ravesvc.config.declaration import Kind
 from ravesvc.config.table import Entry, build, entries
-from ravesvc.config.worker_options import PROXY, ClientIdentity, Proxy, Servers, Tls
+from ravesvc.config.worker_options import PROXY, ClientIdentity, Proxy, Servers, Tls, WorkerOptions
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session, digest, normalise_token
 from ravesvc.errors import Code, RaveError
 
@@ -169,3 +171,12 @@ def test_the_digest_of_settings_is_that_of_their_text() -> None:
 def test_editions_differ_by_program_or_settings() -> None:
     assert Edition("1", "a") == Edition("1", "a")
     assert len({Edition("1", "a"), Edition("2", "a"), Edition("1", "b")}) == 3
+
+
+def test_every_option_of_workers_is_used() -> None:
+    """A value that is read and never passed on changes nothing, and no type checker sees it."""
+    package = Path(ravesvc.__file__).parent
+    sources = [path.read_text() for path in package.rglob("*.py") if "config" not in path.relative_to(package).parts]
+    names = {entry.name.rpartition(".")[2] for entry in entries(WorkerOptions)}
+    unused = {name for name in names if not any(re.search(rf"\.{name}\b", source) for source in sources)}
+    assert unused == set()

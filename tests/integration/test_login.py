@@ -88,7 +88,7 @@ def test_ctrl_c_cancels(empty: Site) -> None:
     assert "status 130" in said
     assert "cancelled" in said
     assert "Traceback" not in said
-    eventually(lambda: empty.manager("LoginStep") == "", "the login has ended")
+    eventually(lambda: empty.account("LoginStep") == "", "the login has ended")
     assert "login needed" in status(empty)
 
 

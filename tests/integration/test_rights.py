@@ -37,7 +37,10 @@ def test_a_forged_signal_changes_nothing(site: Site, user: str) -> None:
             assert forger.stdout.readline() == "said it all\n"
             if user == "rave-mesh":
                 # The others' signals are not even let through by the bus.
-                eventually(lambda: f"of mesh {mesh} came from unit" in _journal(site), "the forgery is noticed")
+                eventually(
+                    lambda: f"A signal for mesh {mesh} is ignored: it came from unit" in _journal(site),
+                    "the forgery is noticed",
+                )
         finally:
             os.killpg(forger.pid, signal.SIGKILL)
     # A true signal of the same mesh, sent after the forged ones, has been heard when this is over.

@@ -178,5 +178,5 @@ def test_every_option_of_workers_is_used() -> None:
     package = Path(ravesvc.__file__).parent
     sources = [path.read_text() for path in package.rglob("*.py") if "config" not in path.relative_to(package).parts]
     names = {entry.name.rpartition(".")[2] for entry in entries(WorkerOptions)}
-    unused = {name for name in names if not any(re.search(rf"\.{name}\b", source) for source in sources)}
+    unused = {name for name in names if not any(re.search(rf'\.{name}\b|"{name}"', source) for source in sources)}
     assert unused == set()

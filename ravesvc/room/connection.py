@@ -142,6 +142,18 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
             # It is the server's part to hang up after the handshake; the library would wait for that for ever.
             self._abort_timer = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
 
+    def send_data(self) -> None:
+        """Write all that is to be sent at once.
+
+        A portion has room for hundreds of pings. The library writes the answers one by one, and with TLS each write
+        costs as much as the rest of a ping.
+        """
+        writes = self.protocol.writes
+        # An empty one stands for the end of the connection.
+        if writes and all(writes):
+            self.protocol.writes = [b"".join(writes)]
+        super().send_data()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._abort_timer:
             self._abort_timer.cancel()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -448,6 +449,30 @@ async def test_a_server_that_reads_no_answers_to_its_pings_is_left(
         assert close.reason == "the server does not read what it is sent"
     # What the buffers of two sockets take, and not much of ours.
     assert sent < 50 << 20
+
+
+async def test_pings_that_come_together_are_answered_together(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write costs TLS a record, and the loop its time."""
+    pongs: list[bytes] = []
+    write = sslproto._SSLProtocolTransport.write
+
+    def note(transport: sslproto._SSLProtocolTransport, data: bytes) -> None:
+        if data[:1] == b"\x8a":
+            pongs.append(data)
+        write(transport, data)
+
+    monkeypatch.setattr(sslproto._SSLProtocolTransport, "write", note)
+
+    async def ping(guest: Guest) -> None:
+        guest.socket.transport.write(b"\x89\x00" * 100)
+        await guest.hold()
+
+    async with opened(authority, ping):
+        await until(lambda: len(b"".join(pongs)) == 100 * len(b"\x8a\x80mask"))
+    # They may come in two portions.
+    assert len(pongs) <= 2
 
 
 async def test_a_connection_that_breaks_while_we_send(authority: Authority) -> None:

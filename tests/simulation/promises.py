@@ -464,7 +464,7 @@ class Promises:
         if parent is None or not parent.started:
             return
         meshes = len(self._site.rave.rooms) + len(self._site.machine.units) + len(self.entries)
-        parts = (parent.reconciler, parent.discovery, parent.starts, parent.blocklist, parent.client, parent.roll)
+        parts = (parent.reconciler, parent.discovery, parent.starts, parent.blocklist, parent.rave, parent.roll)
         for part in parts:
             for path, size in sizes(part).items():
                 most = _BOUNDED.get(path.rpartition(".")[2], _MAX_PER_MESH * meshes // 4 + 100)

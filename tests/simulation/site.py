@@ -204,7 +204,6 @@ class Site(Advisor):
         self.parent = process.run(
             lambda: Parent(
                 self.settings,
-                self._directory,
                 self.rave,
                 runner,
                 process,
@@ -250,7 +249,7 @@ class Site(Advisor):
             assert work
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await process.spawn(parent.close())
+            await process.spawn(parent.end())
             # It may have been killed meanwhile.
             if self.process is process:
                 self.process = self.parent = None

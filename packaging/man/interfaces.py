@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "org.ravesvc.Rave1"
-# Those for operators; the others are between the service and its bots, and the bus lets nobody else use them.
+# Those for operators; the others are between the service and its bots, and the bus lets no other process use them.
 INTERFACES = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Mesh")
 
 _HEAD = rf"""

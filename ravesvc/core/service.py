@@ -51,6 +51,9 @@ _CACHE = "permissions.json"
 _CHANGES = "changes.json"
 _SCOPE = "discovery.json"
 
+# The wait after an edit of the blocklist, as editors change a file in several steps.
+_SETTLING_S = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class LoginProgress:
@@ -176,6 +179,8 @@ class BotService:
         self._user: int | None = None
         self._login_refused: RaveError | None = None  # by what no login cures
         self._started = self._closing = False
+        self._edits_unread = False
+        self._rereading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Read the store and the account."""
@@ -223,6 +228,8 @@ class BotService:
         """Save what is not saved yet, and close the files. The reconciler must be closed before."""
         await self.account.close()
         await self.rave.close()
+        if self._rereading:
+            await asyncio.wait([self._rereading])
         await self.blocklist.close()
         self.hosts.close()
         await self.state.close()
@@ -264,6 +271,19 @@ class BotService:
         await self.state.refresh()
         others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]
         await asyncio.gather(*map(self.announce, others))
+
+    def blocklist_edited(self) -> None:
+        """The file of the blocklist has changed, perhaps by a save of the service itself: read it soon."""
+        self._edits_unread = True
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._reread_blocklist())
+
+    async def _reread_blocklist(self) -> None:
+        # An edit that comes while the file is read may have been missed, so the file is read once more.
+        while self._edits_unread:
+            await asyncio.sleep(_SETTLING_S)
+            self._edits_unread = False
+            await self.blocklist.reload()
 
     async def _read_list(self) -> Listing:
         """A round of discovery. What the last one has changed is done by now: the next process may build on it."""

@@ -1,1 +1,1 @@
-"""The parent: discovers meshes, plans, starts and stops their units, and learns from them."""
+"""The service on the bus: systemd units run the bots, and D-Bus objects show and control them."""

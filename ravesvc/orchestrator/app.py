@@ -54,9 +54,6 @@ from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 
-# Seconds for which the service waits after an edit of the blocklist, as editors change a file in several steps.
-_SETTLING_S = 0.2
-
 # Seconds for which the status shows that many meshes have kicked the bot.
 _KICKS_SHOWN_S = 24 * 3600.0
 
@@ -169,9 +166,7 @@ class Orchestrator:
             stop_limit_s=settings.shutdown_timeout + names.STOP_GRACE_S,
         )
         service = self._service = BotService(settings, self._runner, this_host())
-        self._edits = FileWatch(settings.blocklist_persist_path, self._edited)
-        self._edited_now: asyncio.Task[None] | None = None
-        self._edits_unread = False
+        self._edits = FileWatch(settings.blocklist_persist_path, service.blocklist_edited)
         # Answers about callers must not stand behind what these callers send.
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))
@@ -253,13 +248,12 @@ class Orchestrator:
     async def close(self) -> None:
         """Stop the service; the bots go on as units of systemd."""
         self._service.begin_closing()
+        # A login that is under way ends before what it would change.
         await self._service.account.close()
         await self._service.roll.close()
         await self._service.reconciler.close()
         await self._units.close()
         await self._edits.close()
-        if self._edited_now:
-            await asyncio.wait([self._edited_now])
         await self._service.close()
 
     async def release_host(self) -> None:
@@ -271,20 +265,6 @@ class Orchestrator:
             return
         if stopping:
             await self._service.hosts.release()
-
-    def _edited(self) -> None:
-        """Schedule a read of the blocklist's file, which has changed, perhaps by a save of the service itself."""
-        self._edits_unread = True
-        if self._edited_now is None or self._edited_now.done():
-            self._edited_now = asyncio.create_task(self._reread_soon())
-
-    async def _reread_soon(self) -> None:
-        # An edit during the read may be missed by it, so the file is then read again.
-        while self._edits_unread:
-            # Wait until the editor has done all its steps.
-            await asyncio.sleep(_SETTLING_S)
-            self._edits_unread = False
-            await self._service.blocklist.reload()
 
     def _block_changed(self, change: BlocklistChange) -> None:
         self._kicks_changed = True

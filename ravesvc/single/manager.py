@@ -54,7 +54,7 @@ class BotManager:
         taken = dict.fromkeys(known, "the bot itself")
         self._registry = Registry(_SOURCE, taken)
         self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,))
-        self._house: App | None = None
+        self._app: App | None = None
         self._stopped = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
 
@@ -79,7 +79,7 @@ class BotManager:
     @property
     def rooms(self) -> Mapping[str, MeshState]:
         """The meshes by id, each with its `state` in a word, the `reason` for it, `worker` and `listed`."""
-        return dict(self._house.records) if self._house else {}
+        return dict(self._app.records) if self._app else {}
 
     def command(
         self,
@@ -126,19 +126,19 @@ class BotManager:
         Raises `RaveError`: Busy, BadFile, WrongAddress, NotConfirmed, StoreUnavailable, or what Rave says.
         """
         self._insist_on_stopped()
-        async with self._opened() as house:
-            await house.log_in(email)
+        async with self._opened() as app:
+            await app.log_in(email)
 
     async def add_admin(self, user: int) -> bool:
         """Make a user an admin in all rooms, by user id; False if they are one already. The bots may run meanwhile.
 
         Raises `RaveError`: InvalidArgument, StoreUnavailable, Busy, BadFile.
         """
-        if self._house:
-            return await self._house.add_admin(user)
+        if self._app:
+            return await self._app.add_admin(user)
         self._insist_on_stopped()
-        async with self._opened() as house:
-            return await house.add_admin(user)
+        async with self._opened() as app:
+            return await app.add_admin(user)
 
     async def start(self) -> None:
         """Start; returns when discovery has begun, before any bot is in a room.
@@ -146,15 +146,15 @@ class BotManager:
         Raises `RaveError`: LoginNeeded, Config, BadFile, or Busy when this or another process runs already.
         """
         self._insist_on_stopped()
-        house = App(self._settings, self._sources)
+        app = App(self._settings, self._sources)
         try:
-            await house.open()
-            await house.start()
+            await app.open()
+            await app.start()
         except BaseException:
-            await house.close()
+            await app.close()
             raise
-        self._house = house
-        self._working = asyncio.create_task(self._work(house))
+        self._app = app
+        self._working = asyncio.create_task(self._work(app))
 
     async def stop(self) -> None:
         """Have all bots leave their rooms, and return when everything is saved; raises what went wrong before."""
@@ -168,7 +168,7 @@ class BotManager:
 
         Empty while the bots don't run, or when there is an admin already.
         """
-        return self._house.first_claim() if self._house else ""
+        return self._app.first_claim() if self._app else ""
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Start, call `started`, and go on until `stop`, Ctrl-C, SIGTERM or SIGHUP.
@@ -188,19 +188,19 @@ class BotManager:
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncIterator[App]:
         """Open the application without starting bots, and close it at the end."""
-        house = App(self._settings, self._sources)
+        app = App(self._settings, self._sources)
         try:
-            await house.open()
-            yield house
+            await app.open()
+            yield app
         finally:
-            await house.close()
+            await app.close()
 
-    async def _work(self, house: App) -> None:
+    async def _work(self, app: App) -> None:
         try:
-            await house.work(self._stopped)
+            await app.work(self._stopped)
         finally:
-            self._house = None
-            await house.close()
+            self._app = None
+            await app.close()
             self._stopped.clear()
 
     def _insist_on_stopped(self) -> None:

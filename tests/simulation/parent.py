@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -27,7 +26,6 @@ from tests.simulation.rave import Rave, RaveApi
 from tests.simulation.runner import SimulatedRunner
 from tests.unit.scenarios.surroundings import SESSION
 
-_SETTLING_S = 0.2
 _HOST = Host(id="simulated", name="simulated")
 _TELLS_TIME = (inventory, mesh_state, reconciler)
 
@@ -81,8 +79,6 @@ class Parent(BotService):
         self.started = False
         self._judge = judge
         self._process = process
-        self._edits_unread = False
-        self._rereading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start, and work until it is stopped from outside; `start_blocklist` comes first."""
@@ -103,21 +99,7 @@ class Parent(BotService):
         self.begin_closing()
         await self.roll.close()
         await self.reconciler.close()
-        if self._rereading:
-            await asyncio.wait([self._rereading])
         await self.close()
-
-    def edited(self) -> None:
-        """The file of the blocklist was touched."""
-        self._edits_unread = True
-        if self._rereading is None or self._rereading.done():
-            self._rereading = asyncio.create_task(self._reread())
-
-    async def _reread(self) -> None:
-        while self._edits_unread:
-            await asyncio.sleep(_SETTLING_S)
-            self._edits_unread = False
-            await self.blocklist.reload()
 
     async def _read_list(self) -> Listing:
         self._judge.asked()

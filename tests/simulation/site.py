@@ -372,7 +372,7 @@ class Site(Advisor):
         """The file is another one: the service sees that, if there is one."""
         self.promises.file_edited()
         if self.works and self.process and self.parent:
-            self.process.run(self.parent.edited)
+            self.process.run(self.parent.blocklist_edited)
             self.ends_in(_EDIT_TAKEN_S, partial(self._edit_taken, self.process))
 
     def _edit_taken(self, process: Process) -> None:

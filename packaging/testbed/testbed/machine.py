@@ -178,7 +178,7 @@ class Machine:
         return self._console.read()
 
     def save_logs(self, directory: Path) -> None:
-        """Write journal, units, apt's log and console to files in a directory, for whoever looks into a failure."""
+        """Write journal, units, apt's log and console to files in a directory, to look into a failure."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "console.txt").write_text(self.console())
         for name, command in {

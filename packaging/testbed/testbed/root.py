@@ -226,7 +226,7 @@ def run_root() -> Root:
             # They would ask for the network, and there is none.
             (f"{_UNIT_DIRECTORY}/apt-daily.timer", "/dev/null"),
             (f"{_UNIT_DIRECTORY}/apt-daily-upgrade.timer", "/dev/null"),
-            # A login prompt on a console that nobody can type at.
+            # A login prompt on a console that has no keyboard.
             (f"{_UNIT_DIRECTORY}/console-getty.service", "/dev/null"),
         ),
         start=(

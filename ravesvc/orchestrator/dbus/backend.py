@@ -1,6 +1,6 @@
-"""What the children ask of the parent, on the bus: a desk that only they come to.
+"""What workers ask of the service, on the bus.
 
-A caller counts as a child when its process belongs to the unit of a mesh.
+A caller counts as a worker when its process belongs to the unit of a mesh.
 """
 
 from __future__ import annotations

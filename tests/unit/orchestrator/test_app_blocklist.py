@@ -15,6 +15,7 @@ from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bus import Bus
 from ravesvc.core import service as core_service
+from ravesvc.core.service import BotService
 from ravesvc.orchestrator import app as program
 from tests.unit.conftest import until
 from tests.unit.fake_systemd import RUNNING
@@ -119,13 +120,13 @@ async def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
     site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mesh = "11111111-2222-4333-8444-555555555555"
-    reread, edited = Blocklist.reload, program.Orchestrator._edited
+    reread, edited = Blocklist.reload, BotService.blocklist_edited
     rounds = events = 0
 
-    def count(parent: program.Orchestrator) -> None:
+    def count(service: BotService) -> None:
         nonlocal events
         events += 1
-        edited(parent)
+        edited(service)
 
     async def slow(blocks: Blocklist) -> None:
         nonlocal rounds
@@ -138,7 +139,7 @@ async def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
             site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))
             await until(lambda: events > before)
 
-    monkeypatch.setattr(program.Orchestrator, "_edited", count)
+    monkeypatch.setattr(BotService, "blocklist_edited", count)
     monkeypatch.setattr(Blocklist, "reload", slow)
 
     async with site.running(bus_address):

@@ -176,7 +176,7 @@ async def test_while_rave_does_not_answer_no_mesh_is_to_blame(
         await site.connected()
         await in_thread(site.control.fail, "discovery", "400")
         await in_thread(site.control.refuse, site.mesh, status=503)
-        await until(lambda: manager._house and manager._house._service.discovery.error)
+        await until(lambda: manager._app and manager._app._service.discovery.error)
         await in_thread(site.control.drop, site.mesh)
         await until(lambda: manager.rooms[site.mesh].reason == "Rave does not answer")
         assert manager.rooms[site.mesh].state == "stopped"
@@ -273,7 +273,7 @@ async def test_own_commands_and_what_admins_say_hold_in_all_rooms(site: SingleSi
     await in_thread(site.control.invite, other)
     async with site.running() as manager:
         await site.connected(site.mesh, other)
-        assert manager._house
+        assert manager._app
         (refused,) = await site.say("?refresh")
         assert "There is no admin yet: the program shows a code" in refused
         assert await site.say(f"?claim {manager.first_claim()}") == ["You are an admin now, in all rooms"]
@@ -303,8 +303,8 @@ async def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
 ) -> None:
     async with site.running() as manager:
         await site.connected()
-        assert manager._house
-        state = manager._house._service.state
+        assert manager._app
+        state = manager._app._service.state
         await manager.add_admin(ANN)
 
         async def fail() -> None:
@@ -457,8 +457,8 @@ async def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault
     assert site.blocked() == {}
     async with site.running(manager):
         await site.connected()
-        assert manager._house
-        monkeypatch.setattr(manager._house._service.reconciler._exit_policy, "apply", apply)
+        assert manager._app
+        monkeypatch.setattr(manager._app._service.reconciler._exit_policy, "apply", apply)
         await in_thread(site.control.kick, site.mesh)
         await until(lambda: "internal error" in caplog.text)
         await until(lambda: manager.rooms[site.mesh].state == "blocked")
@@ -498,11 +498,11 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
     async def body() -> None:
         async with site.running() as manager:
             await site.connected()
-            assert manager._house
+            assert manager._app
             with monkeypatch.context() as patch:
                 patch.setattr(Worker, "refresh", refresh)
                 for _ in range(3):
-                    await manager._house._runner.broadcast(task_runner.Announcement.ADMINS)
+                    await manager._app._runner.broadcast(task_runner.Announcement.ADMINS)
 
     with caplog.at_level(logging.DEBUG):
         run(body())
@@ -516,8 +516,8 @@ async def test_a_connection_that_holds_forgives_failures(site: SingleSite, monke
     await in_thread(site.control.refuse, site.mesh, status=503, times=1)
     async with site.running() as manager:
         await site.connected()
-        assert manager._house
-        memory = manager._house._service.blocklist.memory
+        assert manager._app
+        memory = manager._app._service.blocklist.memory
         assert memory(site.mesh).failures == 1
         await until(lambda: memory(site.mesh).failures == 0)
 
@@ -608,7 +608,7 @@ async def test_a_login_then_all_as_ever(site: SingleSite, caplog: pytest.LogCapt
         async with site.running(manager):
             await site.connected(site.mesh, other)
             assert await site.say("?greet") == ["Hello, Ann!"]
-            assert manager._house
+            assert manager._app
             await manager.add_admin(ANN)
             await in_thread(site.control.expire)
             await in_thread(site.control.drop, other)
@@ -624,24 +624,24 @@ async def test_a_login_then_all_as_ever(site: SingleSite, caplog: pytest.LogCapt
 async def test_another_account_and_none(site: SingleSite, caplog: pytest.LogCaptureFixture) -> None:
     async with site.running() as manager:
         await site.connected()
-        house = manager._house
-        assert house
-        house._service.discovery.inventory.enter("lists of another account")
-        house._service._account_changed()
-        assert house._service.discovery.inventory.meshes is None
+        app = manager._app
+        assert app
+        app._service.discovery.inventory.enter("lists of another account")
+        app._service._account_changed()
+        assert app._service.discovery.inventory.meshes is None
         assert "what is listed takes the place of the former ones" in caplog.text
         # However often somebody asks for it, the plan is carried out once.
-        house._service.reconciler._apply.schedule()
-        house._service.reconciler._apply.schedule()
-        service = house._service
+        app._service.reconciler._apply.schedule()
+        app._service.reconciler._apply.schedule()
+        service = app._service
         service._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
-        house._service.account.session, house._service.account.obstacle = (
+        app._service.account.session, app._service.account.obstacle = (
             None,
             RaveError(Code.STORE, "the store is away"),
         )
-        house._service._account_changed()
+        app._service._account_changed()
         assert "No mesh is started: the store is away" in caplog.text
-        assert house._service.discovery.obstacle is house._service.account.obstacle
+        assert app._service.discovery.obstacle is app._service.account.obstacle
 
 
 def test_it_runs_until_a_signal(run: Run, site: SingleSite) -> None:
@@ -727,14 +727,14 @@ async def test_a_room_remembers_and_forgets_a_user_who_wants_it(site: SingleSite
         await site.connected()
         (said,) = await site.say("?whoami", user="bob")
         bob = int(said.removeprefix("Your user id is ").partition(",")[0])
-        assert manager._house
-        parent = manager._house._runner._parent(site.mesh)
+        assert manager._app
+        parent = manager._app._runner._parent(site.mesh)
         await parent.write_document("notes", f'[{{"user":{bob}}},{{"user":{ANN}}}]')
         await parent.append_history("noted", f'{{"user":{bob}}}')
     async with site.running() as manager:
         await site.connected()
-        assert manager._house
-        parent = manager._house._runner._parent(site.mesh)
+        assert manager._app
+        parent = manager._app._runner._parent(site.mesh)
         assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
         assert (await site.say("?forgetme", user="bob"))[0].endswith("write ?forgetme yes")
         assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
@@ -748,9 +748,9 @@ async def test_videos_are_had_without_a_helper(site: SingleSite) -> None:
 
     async with site.running() as manager:
         await site.connected()
-        house = manager._house
-        assert house
-        parent = house._runner._parent(site.mesh)
+        app = manager._app
+        assert app
+        parent = app._runner._parent(site.mesh)
         first, *_ = await parent.search_videos(ANN, "a")
         assert first.seconds
         assert await parent.look_up_video(ANN, first.url) == first
@@ -759,7 +759,7 @@ async def test_videos_are_had_without_a_helper(site: SingleSite) -> None:
     assert (site.state / "videos.db").exists()
     key.write_text("no key at all")
     async with site.running() as manager:
-        house = manager._house
-        assert house
+        app = manager._app
+        assert app
         with pytest.raises(RaveError, match="key of the YouTube Data API"):
-            await house._runner._parent(site.mesh).search_videos(ANN, "what was not searched for yet")
+            await app._runner._parent(site.mesh).search_videos(ANN, "what was not searched for yet")

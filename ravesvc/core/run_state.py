@@ -77,3 +77,12 @@ class RunState:
     def present(self) -> bool:
         """There is a process, or there will be one; it may be stopping."""
         return self.runs or self.phase is RunPhase.STOPPING
+
+    def outdates(self, noted: ExitStatus) -> bool:
+        """Whether an earlier process has ended with `noted`, and that counts no more.
+
+        After a final exit status only an operator starts a process again. That is the newer word, and so is how the
+        newer process has ended. A kick alone counts until an operator unblocks the mesh.
+        """
+        has_newer = self.present or (self.end is not None and self.end.status is not noted)
+        return has_newer and noted is not ExitStatus.KICKED

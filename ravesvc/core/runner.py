@@ -83,7 +83,7 @@ class Runner(Protocol):
         """Drop all traces of how the last process has ended. What follows from it must be saved before."""
 
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
-        """How processes have ended while no service ran, where `runs` does not show it."""
+        """How processes have ended while no service ran, but for ends that `RunState.outdates`."""
 
     async def started_at_us(self, mesh: str) -> int:
         """When a process was started, in microseconds since the epoch."""

@@ -112,7 +112,17 @@ class SystemdRunner:
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
         """See `Runner`. The notes remain when a failed unit was reset or the machine has booted."""
         notes = await asyncio.to_thread(self._exit_notes.read)
-        return {mesh: RunEnd(status=status) for mesh, status in notes.items()}
+        ends = {}
+        for mesh, status in notes.items():
+            run = self._runs.get(mesh, RunState())
+            if not run.outdates(status):
+                ends[mesh] = RunEnd(status=status)
+            elif run.present:
+                # Removed now, since a bot that is only stopped later leaves no end with which to remove it. Otherwise
+                # the note would count after the next boot.
+                log.info("The bot of mesh %s was started again after its end", mesh, extra=about(mesh))
+                await asyncio.to_thread(self._exit_notes.forget, mesh)
+        return ends
 
     async def started_at_us(self, mesh: str) -> int:
         """See `Runner`."""

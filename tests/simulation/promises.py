@@ -185,6 +185,9 @@ class Promises:
         if by == "hand":
             self._hand_at[mesh] = now
             self.lifted(mesh)
+            if self._site.parent is None and self._ended_for.get(mesh, (None, 0.0))[0] is not Reason.KICKED:
+                # The service was away for both, and the start is the newer word.
+                self._ended_for.pop(mesh, None)
         elif by == "service":
             self._check_block(mesh, now)
 

@@ -114,7 +114,15 @@ class SimulatedRunner:
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
         """See `Runner`."""
         self._process.cross("reads the notes")
-        return {mesh: RunEnd(status=status) for mesh, status in self._machine.notes.items()}
+        for mesh in self._machine.present():
+            status = self._machine.notes.get(mesh)
+            if status and self._machine.run_of(mesh).outdates(status):
+                del self._machine.notes[mesh]
+        return {
+            mesh: RunEnd(status=status)
+            for mesh, status in self._machine.notes.items()
+            if not self._machine.run_of(mesh).outdates(status)
+        }
 
     async def started_at_us(self, mesh: str) -> int:
         """See `Runner`."""

@@ -13,7 +13,7 @@ from ravesvc.blocklist.file import BlockFile
 from ravesvc.blocklist.model import BlocklistModel, Reason, What
 from ravesvc.core.plan import ALONE, Action
 from ravesvc.errors import Code, RaveError
-from ravesvc.names import ExitStatus
+from ravesvc.names import FINAL_STATUSES, ExitStatus
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.core.reconciler_site import OWN, kick, no_space, no_turn, site_on, with_users
@@ -284,6 +284,37 @@ async def test_a_note_of_a_kick_outweighs_how_a_later_bot_has_ended(bus_address:
         await site.begin(MESH)
         await until(lambda: not note.exists())
         assert site.on_disk()[MESH].reason is Reason.KICKED
+
+
+@pytest.mark.parametrize("status", sorted(FINAL_STATUSES - {ExitStatus.KICKED}))
+async def test_a_bot_that_was_started_by_hand_after_the_end_in_its_note_runs_on(
+    bus_address: str, tmp_path: Path, status: ExitStatus
+) -> None:
+    """The service was away for both. Only a kick outweighs what an operator did later."""
+
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(status)}"
+        note.parent.mkdir()
+        note.touch()
+        site.systemd.load(MESH, **RUNNING)
+        await site.begin(MESH)
+        assert not note.exists()
+        assert (site.on_disk(), site.blocklist.alone, site.systemd.verbs) == ({}, set(), [])
+        assert site.reconciler.records[MESH].run.runs
+
+
+async def test_how_a_bot_has_ended_last_outweighs_an_earlier_note(bus_address: str, tmp_path: Path) -> None:
+    """An operator has started the unit once more by hand, and the bot was alone."""
+
+    async with site_on(bus_address, tmp_path) as site:
+        note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.UNREACHABLE)}"
+        note.parent.mkdir()
+        note.touch()
+        site.systemd.load(MESH, **ended(ExitStatus.ALONE))
+        await site.begin(MESH)
+        await until(lambda: not note.exists())
+        await site.idle()
+        assert (site.on_disk(), site.blocklist.alone) == ({}, {MESH})
 
 
 async def test_a_note_decides_about_a_mesh_of_which_nothing_else_is_known(bus_address: str, tmp_path: Path) -> None:

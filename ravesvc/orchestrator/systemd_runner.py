@@ -49,6 +49,7 @@ class SystemdRunner:
         self.changed: Signal[RunChange] = Signal("changes of units")
         self.reported: Signal[WorkerReport] = Signal("reports of bots")
         self.workers = Workers(bus, self._heard, self._too_large)
+        self._bus = bus
         self._units = units
         self._exit_notes = exit_notes
         self._monitor = UnitMonitor(bus, self._unit_changed)
@@ -79,7 +80,9 @@ class SystemdRunner:
                 # a mesh is being started or restarted; and it does not try again.
                 await self._units.stop(names.TARGET_UNIT)
         except RaveError as e:
-            log.warning("Meshes may be left running: %s", e)
+            # Without the bus it is no stop: systemd starts the service again, and the bots are to run on.
+            if not self._bus.lost.done():
+                log.warning("Meshes may be left running: %s", e)
         await self.workers.close()
         await self._monitor.close()
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ravesvc.common.log_fields import LogEvent, about
@@ -53,6 +53,17 @@ class Stats(NamedTuple):
     connected: int
     disconnected: int
     stopped: int
+
+
+def stats(states: Sequence[str]) -> Stats:
+    """Count meshes by kind, given the `MeshState.state` of each.
+
+    A mesh without a process, or whose process is stopping, counts as stopped.
+    """
+    unhealthy, connected = states.count("unhealthy"), states.count("connected")
+    stopped = sum(map(states.count, ("blocked", "held", "stopped", "stopping", "failed")))
+    healthy = len(states) - unhealthy - stopped
+    return Stats(len(states), healthy, unhealthy, connected, healthy - connected, stopped)
 
 
 class Health:
@@ -106,14 +117,6 @@ class Health:
             task = self._asking[mesh] = asyncio.create_task(self._ask(mesh))
             task.add_done_callback(lambda _: self._asking.pop(mesh, None))
         return self._asking[mesh]
-
-    def stats(self) -> Stats:
-        """Count the meshes by kind. A mesh without a process, or whose process is stopping, counts as stopped."""
-        states = [record.state for record in self._records.values()]
-        unhealthy, connected = states.count("unhealthy"), states.count("connected")
-        stopped = sum(map(states.count, ("blocked", "held", "stopped", "stopping", "failed")))
-        healthy = len(states) - unhealthy - stopped
-        return Stats(len(states), healthy, unhealthy, connected, healthy - connected, stopped)
 
     def silence(self, mesh: str) -> float:
         """For how many seconds nothing was received from a bot; 0 if its process does not run."""

@@ -18,7 +18,6 @@ from ravesvc.blocklist.model import Block, MeshMemory
 from ravesvc.bus import Bus, Interface, SignalMessage
 from ravesvc.core.account import OfferResult
 from ravesvc.core.admin_claims import Claims
-from ravesvc.core.health import Stats
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState
@@ -53,9 +52,6 @@ class FakeHealth:
 
     seconds = 1.5
 
-    def stats(self) -> Stats:
-        return Stats(total=21, healthy=15, unhealthy=1, connected=11, disconnected=4, stopped=5)
-
     def silence(self, mesh: str) -> float:
         return self.seconds
 
@@ -68,6 +64,7 @@ class FakeReconciler:
         self.decisions: tuple[Decision, ...] = ()
         self.asked: list[tuple[Any, ...]] = []
         self.health = FakeHealth()
+        self.blocked_only = 0  # meshes on the blocklist that have no record
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         asynchronous = inspect.iscoroutinefunction(getattr(Reconciler, name))
@@ -80,7 +77,7 @@ class FakeReconciler:
 
     @property
     def states(self) -> list[str]:
-        return [record.state for record in self.records.values()]
+        return [record.state for record in self.records.values()] + ["blocked"] * self.blocked_only
 
     def find(self, mesh: str) -> MeshState | None:
         return self.records.get(mesh)

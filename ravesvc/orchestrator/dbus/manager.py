@@ -12,6 +12,7 @@ from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.common.text import count, printable
 from ravesvc.core.explain import ExplainInput, details, explain
+from ravesvc.core.health import stats
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState, command_errors, unshown
@@ -312,7 +313,7 @@ class ManagerObject(Interface):
 
         Those that are to run are healthy or unhealthy, healthy ones connected or disconnected.
         """
-        return self._reconciler.health.stats()
+        return stats(self._reconciler.states)
 
     @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
     async def roll(self, call: Call) -> int:

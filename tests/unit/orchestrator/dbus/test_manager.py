@@ -196,9 +196,16 @@ async def test_the_health_of_a_mesh_is_that_of_the_moment(bus_address: str) -> N
         assert site.rights == [("GetHealth", PolkitAction.READ)] * 2
 
 
-async def test_the_health_of_all(bus_address: str) -> None:
+async def test_the_health_of_all_counts_the_same_meshes_as_the_property(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert await site.ask("GetHealthStats") == [21, 15, 1, 11, 4, 5]
+        running = RunState(phase=RunPhase.RUNNING)
+        site.reconciler.records[MESH] = MeshState(MESH, run=running, worker=WorkerState(connected=True))
+        site.reconciler.records[OTHER] = MeshState(OTHER, run=running)
+        site.reconciler.blocked_only = 300
+        site.manager.show("")
+        total, *kinds = await site.ask("GetHealthStats")
+        assert (total, kinds) == (302, [2, 0, 1, 1, 300])
+        assert site.manager.values()["Meshes"].value == total
         assert site.rights == [("GetHealthStats", PolkitAction.READ)]
         assert list(ManagerObject.methods["GetHealthStats"].returns) == list(Stats._fields)
 

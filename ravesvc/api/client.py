@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 from ravesvc import names
@@ -24,6 +24,8 @@ from ravesvc.errors import Code, RaveError
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# Whether a request with this method, which has failed in this way, is to be sent again.
+MayRepeat: TypeAlias = Callable[[str, RaveError], bool]
 
 # For one attempt.
 REQUEST_TIMEOUT_S = 15.0
@@ -125,23 +127,24 @@ class Api:
             found |= await self.call(what, "POST", "/users/list", models.users, body, max_bytes=LIST_ANSWER_BYTES)
         return found
 
-    async def leave(self, mesh_id: str) -> None:
-        """Take this device out of a mesh, and the mesh out of our invitations.
+    async def leave(self, mesh_id: str, *, may_repeat: MayRepeat | None = None) -> None:
+        """Take this device out of a mesh, and the mesh out of our invitations; for `may_repeat` see `call`.
 
         Both are tried, even if the other fails; what is gone already counts as done. Raises what kept us from
         leaving; an invitation that stays behind is logged only.
         """
         path = f"/meshes/{names.mesh_id(mesh_id)}"
         try:
-            await self._delete(f"deleting the invitation to mesh {mesh_id}", f"{path}/invites")
+            await self._delete(f"deleting the invitation to mesh {mesh_id}", f"{path}/invites", may_repeat)
         except RaveError as e:
             _log.warning("%s", e)
-        await self.depart(mesh_id)
+        await self.depart(mesh_id, may_repeat=may_repeat)
 
-    async def depart(self, mesh_id: str) -> None:
-        """Take this device out of a mesh, and stay invited."""
+    async def depart(self, mesh_id: str, *, may_repeat: MayRepeat | None = None) -> None:
+        """Take this device out of a mesh, and stay invited; for `may_repeat` see `call`."""
         device = quote(self._session.device_id, safe="")
-        await self._delete(f"leaving mesh {mesh_id}", f"/meshes/{names.mesh_id(mesh_id)}/devices/{device}/leave")
+        path = f"/meshes/{names.mesh_id(mesh_id)}/devices/{device}/leave"
+        await self._delete(f"leaving mesh {mesh_id}", path, may_repeat)
 
     async def call(
         self,
@@ -151,7 +154,7 @@ class Api:
         read: Callable[[Object], T],
         body: dict[str, Any] | None = None,
         *,
-        may_repeat: Callable[[str, RaveError], bool] | None = None,
+        may_repeat: MayRepeat | None = None,
         max_bytes: int = SMALL_ANSWER_BYTES,
     ) -> T:
         """What `read` makes of a successful answer to a request of `path`, which begins with a slash.
@@ -173,9 +176,9 @@ class Api:
         decide = functools.partial(may_repeat or is_repeatable, method)
         return await retry.repeat(what, attempt, decide, self._sleep, self._rng, self._progress)
 
-    async def _delete(self, what: str, path: str) -> None:
+    async def _delete(self, what: str, path: str, may_repeat: MayRepeat | None) -> None:
         try:
-            await self.call(what, "DELETE", path, lambda _: None)
+            await self.call(what, "DELETE", path, lambda _: None, may_repeat=may_repeat)
         except RaveError as e:
             if e.code is not Code.NOT_FOUND:
                 raise

@@ -151,14 +151,17 @@ class RaveClient:
         self._checked = session
 
     async def leave(self, mesh: str) -> None:
-        """Leave a mesh on Rave's side; what fails is logged."""
+        """Leave a mesh on Rave's side, for about two minutes at most; what fails is logged.
+
+        A failure that may pass is tried again with back-off. To leave twice does no harm.
+        """
         if self._session is None:
             return
         # Over a connection of its own: discovery must not wait behind a server that takes its time over this.
         api = self._new_api(self._session)
         try:
             await asyncio.sleep(self._pauses.asked(self._host))
-            await api.leave(mesh)
+            await api.leave(mesh, may_repeat=lambda _method, error: failures.retryable(error))
         except RaveError as e:
             self._note_pause(e)
             log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e, extra=about(mesh))

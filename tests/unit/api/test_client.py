@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from ravesvc.api import client, retry, signing
+from ravesvc.api import client, failures, retry, signing
 from ravesvc.api import listing as listing_module
 from ravesvc.api.client import Api
 from ravesvc.api.listing import ListReader, all_of_it
@@ -399,6 +399,16 @@ def test_leaving_is_two_steps_that_do_not_depend_on_each_other(
         record for record in caplog.records if record.levelno == logging.WARNING and record.name == client.__name__
     ]
     assert len(warned) == (invites in (403, 500))
+
+
+def test_leaving_is_tried_again_if_the_caller_wants_that(
+    authority: Authority, ask: Callable[..., Any], naps: Naps
+) -> None:
+    done = Reply(204, b"")
+    with serving(authority, Reply(500), done, Reply(503), Reply(503), done) as server:
+        ask(server, lambda api: api.leave(mesh_id(1), may_repeat=lambda _method, error: failures.retryable(error)))
+    assert [asked.path for asked in server.asked] == [INVITES] * 2 + [LEAVE] * 3
+    assert len(naps.slept) == 3
 
 
 def test_leaving_that_is_not_granted_is_an_error(authority: Authority, ask: Callable[..., Any]) -> None:

@@ -34,6 +34,7 @@ class Rave:
         self.asked: list[tuple[str, str]] = []
         self.closed = 0
         self.hangs = False
+        self.may_repeat: Callable[[str, RaveError], bool] = lambda _method, _error: False  # of the last `leave`
         self.during: Callable[[], None] = lambda: None
         rave = self
 
@@ -64,7 +65,8 @@ class Rave:
                 rave.answer(f"mesh {mesh}", self.session)
                 return dataclasses.replace(FILM, users=(5, 6))
 
-            async def leave(self, mesh: str) -> None:
+            async def leave(self, mesh: str, *, may_repeat: Callable[[str, RaveError], bool]) -> None:
+                rave.may_repeat = may_repeat
                 rave.answer(f"leave {mesh}", self.session)
 
             async def close(self) -> None:
@@ -236,6 +238,8 @@ async def test_leaving_goes_over_a_connection_of_its_own(rave: Rave, caplog: pyt
     rave.failures["leave"] = RaveError(Code.FORBIDDEN, "Rave says no")
     await access.leave(MESH)
     assert f"Mesh {MESH} could not be left on Rave's side: Rave says no" in caplog.text
+    repeated = {code for code in Code if rave.may_repeat("DELETE", RaveError(code, "no"))}
+    assert repeated == {Code.NETWORK, Code.TIMEOUT, Code.SERVER_ERROR, Code.RATE_LIMITED}
     assert rave.closed == 2
 
 

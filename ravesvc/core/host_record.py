@@ -5,7 +5,8 @@ The database has one record: which host runs the bots, and when that was last sa
 store has no such record, because hosts don't share it.
 
     A holds the record, B starts       B finds A's record, starts nothing, and looks again every 30 s.
-    A is stopped                       A removes the record. The next look of B finds none, and B begins.
+    A is stopped                       A removes the record when its bots have left their rooms. The next look of B
+                                       finds none, and B begins.
     A crashes, or loses its network    Its record is void after 2 minutes, and B begins. When A is back, or sees the
                                        database again, it finds B's record, and stops the bots that it has left.
     B is told to take over             B writes itself in. A finds that at its next beat, and stops its bots; B starts
@@ -97,6 +98,11 @@ class HostRecord:
             hint = f"its bots leave within {self._leave_s:.0f} s, then those of this host start"
             return RaveError(Code.BUSY, text, hint=hint)
         return None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another host may wait for the account."""
+        return self._store.engine == "mongodb"
 
     async def look(self) -> bool:
         """Say that we run here, and see whether we may; False when the store does not answer, and all stays."""

@@ -56,7 +56,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds for which the status shows that many meshes have kicked the bot.
 _KICKS_SHOWN_S = 24 * 3600.0
-
+# Seconds that the end of the service may take beside the stop of its bots, as TimeoutStopSec= of its unit.
+_END_S = 20.0
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
@@ -115,7 +116,7 @@ async def _run(settings: Config) -> int:
             await first_of(stopped.wait(), _work(parent, (bus, callers_bus), reload))
             notify("STOPPING=1", "STATUS=Stopping")
             if stopped.is_set():
-                await parent.release_host()
+                await parent.hand_account_over()
         finally:
             await parent.close()
     if not stopped.is_set():
@@ -159,11 +160,9 @@ class Orchestrator:
         self._bus = bus
         self._config_file = ConfigFile(settings)
         self._units = Units()
+        self._stop_limit_s = settings.shutdown_timeout + names.STOP_GRACE_S
         self._runner = SystemdRunner(
-            bus,
-            self._units,
-            ExitNotes(Path(names.ENDED_DIRECTORY)),
-            stop_limit_s=settings.shutdown_timeout + names.STOP_GRACE_S,
+            bus, self._units, ExitNotes(Path(names.ENDED_DIRECTORY)), stop_limit_s=self._stop_limit_s
         )
         service = self._service = BotService(settings, self._runner, this_host())
         self._edits = FileWatch(settings.blocklist_persist_path, service.blocklist_edited)
@@ -256,15 +255,26 @@ class Orchestrator:
         await self._edits.close()
         await self._service.close()
 
-    async def release_host(self) -> None:
-        """If systemd stops the service without a restart, release the account for another host at once."""
-        try:
-            stopping = not self._service.state.error and await self._runner.is_stopping_for_good()
-        except RaveError as e:
-            _log.debug("Systemd does not tell whether the service is restarted: %s", e)
+    async def hand_account_over(self) -> None:
+        """If systemd stops the service without a restart, release the account for another host.
+
+        The bots leave their rooms first. In the other order, those of another host could come while these are still
+        there. A store that hosts don't share needs none of this, and then the service does not wait for its bots.
+        """
+        hosts = self._service.hosts
+        if not hosts.is_shared or self._service.state.error:
             return
-        if stopping:
-            await self._service.hosts.release()
+        try:
+            if not await self._runner.is_stopping_for_good():
+                return
+            self._service.begin_closing()
+            notify(f"EXTEND_TIMEOUT_USEC={round((self._stop_limit_s + _END_S) * 1_000_000)}")
+            if await self._runner.stop_all():
+                await hosts.release()
+                return
+        except RaveError as e:
+            _log.debug("Whether all bots have left is not known: %s", e)
+        _log.warning("Bots have not left in time: another host has to wait until the record of this one is void")
 
     def _block_changed(self, change: BlocklistChange) -> None:
         self._kicks_changed = True

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _JOB_TIMEOUT_S = 120.0
 # A kill may fail when a bot keeps systemd busy; it is tried again after this time.
 _KILL_AGAIN_S = 15.0
+# How long after the kill of a bot that does not stop the end waits for it to be gone.
+_KILLED_S = 5.0
 # The job types of a stop that no start follows; the type of a job that is over already is empty.
 _STOPS = ("stop", "")
 
@@ -53,6 +55,7 @@ class SystemdRunner:
         self._units = units
         self._exit_notes = exit_notes
         self._monitor = UnitMonitor(bus, self._unit_changed)
+        self._stop_all_timeout_s = stop_limit_s + _KILLED_S
         self._stop_deadline = StopDeadline(stop_limit_s, lambda mesh: self._spawn(self._end_stop(mesh)))
         self._runs: dict[str, RunState] = {}
         self._killed_at: dict[str, float] = {}  # seconds of time.monotonic, by mesh
@@ -85,6 +88,27 @@ class SystemdRunner:
                 log.warning("Meshes may be left running: %s", e)
         await self.workers.close()
         await self._monitor.close()
+
+    async def stop_all(self) -> bool:
+        """Stop all bots together, and wait until they are gone; returns False if some have not gone in time.
+
+        It watches the bots and not the target, because systemd stops the target only after our own unit. Raises
+        `RaveError` as `Units` does.
+        """
+        gone = asyncio.Event()
+
+        def look(_: RunChange | None) -> None:
+            if not any(run.present for run in self._runs.values()):
+                gone.set()
+
+        await self._units.stop(names.TARGET_UNIT)
+        self.changed.connect(look)
+        look(None)
+        try:
+            await asyncio.wait_for(gone.wait(), self._stop_all_timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def is_stopping_for_good(self) -> bool:
         """Whether systemd stops the service without starting it again. Raises `RaveError` (Bus, Timeout)."""

@@ -69,6 +69,7 @@ def test_the_second_of_two_hosts_says_so_and_starts_nothing(site: Site, mongo: M
     assert site.pids([mesh]) == before
     site.sh("systemctl stop rave-orchestrator")
     assert record(mongo) == [], "another host need not wait"
+    assert site.children() == [], "the bots have left before"
 
 
 @pytest.mark.faults

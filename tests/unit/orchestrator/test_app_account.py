@@ -23,6 +23,7 @@ from ravesvc.core import service as core_service
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, ExitStatus
+from ravesvc.orchestrator.systemd_runner import SystemdRunner
 from ravesvc.orchestrator.worker_client import Workers
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.credentials_file import read_credentials
@@ -30,7 +31,7 @@ from ravesvc.store.model import Contents, Store
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_store import DAMAGED, DOWN, FakeStore, admin, permission
-from tests.unit.fake_systemd import MESH, ended
+from tests.unit.fake_systemd import DEAD, MESH, RUNNING, ended, settle
 from tests.unit.parent_site import LOGIN_NEEDED, Site, call, get
 from tests.unit.simulator_server import in_thread
 
@@ -347,6 +348,48 @@ async def test_a_database_that_the_driver_does_not_take_is_a_configuration_error
         with pytest.raises(RaveError, match="nosuch") as e:
             await parent
         assert e.value.code is Code.CONFIG
+
+
+@pytest.mark.parametrize(("engine", "verb"), [("mongodb", "stop"), ("mongodb", "restart"), ("embedded", "stop")])
+async def test_the_account_is_released_when_the_last_bot_has_left(
+    site: Site, store: FakeStore, bus_address: str, engine: str, verb: str
+) -> None:
+    store.engine = engine
+    async with site.running(bus_address) as (systemd, _, parent):
+        systemd.load(MESH)
+        systemd.change(MESH, **RUNNING)
+        await until(lambda: site.manager.status.startswith("1 mesh"))
+        host = store.holder
+        systemd.order_parent(verb)
+        os.kill(os.getpid(), signal.SIGTERM)
+        if (engine, verb) == ("mongodb", "stop"):
+            await until(lambda: ("stop", names.TARGET_UNIT) in systemd.verbs)
+            systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+            await settle(systemd.bus)
+            assert (store.holder, parent.done()) == (host, False)
+            assert "EXTEND_TIMEOUT_USEC=35000000" in site.manager.said
+            systemd.change(MESH, **DEAD)
+            await parent
+            assert store.holder is None
+        else:
+            await parent
+            assert store.holder == host
+
+
+async def test_the_account_stays_while_a_bot_does_not_leave(
+    site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def in_vain(_: SystemdRunner) -> bool:
+        return False
+
+    monkeypatch.setattr(SystemdRunner, "stop_all", in_vain)
+    store.engine = "mongodb"
+    async with site.running(bus_address) as (systemd, _, parent):
+        systemd.order_parent("stop")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await parent
+    assert store.holder
+    assert "another host has to wait until the record of this one is void" in caplog.text
 
 
 async def test_what_the_engine_notices_by_itself_is_told(

@@ -261,6 +261,32 @@ async def test_a_stop_for_good_stops_everything(
         site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
 
 
+async def test_all_bots_are_stopped_together_and_waited_for(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        for mesh in (MESH, OTHER):
+            site.systemd.load(mesh, **RUNNING)
+        await site.begin(MESH, OTHER)
+        stopped = asyncio.create_task(site.runner.stop_all())
+        await until(lambda: ("stop", names.TARGET_UNIT) in site.systemd.verbs)
+        site.systemd.change(MESH, **DEAD)
+        site.systemd.change(OTHER, ActiveState="deactivating", SubState="stop-sigterm")
+        await site.idle()
+        assert not stopped.done()
+        site.systemd.change(OTHER, **DEAD)
+        assert await stopped
+        assert await site.runner.stop_all(), "there is none any more"
+
+
+async def test_bots_that_do_not_stop_are_waited_for_no_longer_than_their_kill_takes(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        monkeypatch.setattr(site.runner, "_stop_all_timeout_s", 0.01)
+        site.systemd.load(MESH, **RUNNING)
+        await site.begin(MESH)
+        assert not await site.runner.stop_all()
+
+
 async def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
     bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,6 +81,10 @@ fuzz: .venv/ready ## mutated inputs for all that reads what others write, SECOND
 simulate: .venv/ready ## a year of a fleet within minutes: SEED=1 HOURS=1000 makes the same again
 	$(PYTHON) -W error -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS))
 
+.PHONY: mutations
+mutations: .venv/ready ## break promises one after another: a quick test must find each; WORD=kick for some
+	$(PYTHON) -m tests.mutations '$(WORD)'
+
 .PHONY: roots
 roots: python3 ## make the root file systems that machines start from, if they are not cached
 	$(TESTBED) root

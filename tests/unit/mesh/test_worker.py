@@ -519,6 +519,17 @@ async def test_the_bot_asks_for_nothing_during_a_pause_either(served: Served, me
         assert child.heard[-1] == ("RateLimited", "localhost", 600)
 
 
+async def test_a_pause_that_the_parent_knows_of_comes_before_the_first_attempt(served: Served, mesh: str) -> None:
+    parent = FakeParent(served.session)
+    parent.pause_usec = 600_000_000
+    async with (
+        parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent),
+        child_of(served, mesh, 1) as (child, _),
+    ):
+        await child.says("Disconnected", "api.test: pause")
+        assert served.simulator.world.mesh(mesh).peers == {}
+
+
 @pytest.mark.slow
 async def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(served: Served, mesh: str) -> None:
     parent = FakeParent(served.session)

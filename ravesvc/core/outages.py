@@ -189,16 +189,16 @@ class Outages:
             self._go_on(verdict)
         return verdict
 
-    def held(self, meshes: Iterable[str]) -> dict[str, str]:
+    def waiting(self, meshes: Iterable[str]) -> dict[str, str]:
         """Those of `meshes` that wait for the next try of an outage, each with the reason in words."""
         now, wanted = self._clock(), set(meshes)
-        held: dict[str, str] = {}
+        waiting: dict[str, str] = {}
         for outage in self._lasting():
             if outage.retry_at > now:
                 again = self._time(self._wall() + outage.retry_at - now)
                 why = f"{outage.verdict.describe()}; it is tried again at {again}"
-                held |= dict.fromkeys((outage.meshes & wanted) - outage.released, why)
-        return held
+                waiting |= dict.fromkeys((outage.meshes & wanted) - outage.released, why)
+        return waiting
 
     def sentences(self) -> list[str]:
         """The outages, a sentence each."""

@@ -38,7 +38,7 @@ from ravesvc.core.inventory import Inventory
 from ravesvc.core.left_alone import LeftAlone
 from ravesvc.core.manual_override import ManualOverrides
 from ravesvc.core.mesh_state import MeshState, WorkerState
-from ravesvc.core.plan import Action, Decision, enough, plan
+from ravesvc.core.plan import Action, BotLimits, Decision, PlanInput, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, Runner, WorkerReport
 from ravesvc.core.start_policy import StartPolicy
@@ -64,9 +64,7 @@ class Reconciler:
     """All meshes of this host, and the loop that starts and stops their bots.
 
     Args:
-        limit: how many bots may run at once; None for no limit.
-        per_user: how many meshes made by the same user may have a bot; None for no limit.
-        trusted: returns the ids of the users to whom `per_user` does not apply.
+        limits: returns how many bots may run now.
         interval: seconds between two health checks of a bot.
         changed: called with each record that may have changed, also with one that has just been removed.
         leave: deletes the invitation to a mesh at Rave, after a kick.
@@ -85,9 +83,7 @@ class Reconciler:
         runner: Runner,
         inventory: Inventory,
         blocklist: Blocklist,
-        limit: int | None,
-        per_user: int | None = None,
-        trusted: Callable[[], AbstractSet[int]] = frozenset,
+        limits: Callable[[], BotLimits],
         interval: float,
         changed: Callable[[MeshState], None],
         leave: Callable[[str], Awaitable[None]],
@@ -103,9 +99,7 @@ class Reconciler:
         self._runner = runner
         self._inventory = inventory
         self._blocklist = blocklist
-        self._limit = limit
-        self._per_user = per_user
-        self._trusted = trusted
+        self._limits = limits
         self._changed = changed
         self._leave = leave
         self._starts = starts
@@ -174,20 +168,21 @@ class Reconciler:
 
     def plan(self) -> tuple[Decision, ...]:
         """Decide what to do with every mesh now, without doing it."""
+        inventory, starts = self._inventory, self._starts
         return plan(
-            self._inventory.meshes,
-            self._blocklist.in_force(),
-            self._runs,
-            self._limit,
-            resting=self._starts.rests.meshes,
-            starting=self._steps.starting,
-            missing=self._inventory.missing,
-            held=self._starts.held(self.records.values()),
-            unread=self._inventory.unread,
-            whole=self._inventory.whole,
-            alone=self._left_alone.still_empty,
-            per_user=self._per_user,
-            trusted=self._trusted(),
+            PlanInput(
+                listed=inventory.meshes,
+                missing=inventory.missing,
+                unread=inventory.unread,
+                whole=inventory.whole,
+                blocks=self._blocklist.in_force(),
+                runs=self._runs,
+                starting=self._steps.starting,
+                resting=starts.rests.meshes,
+                waiting=starts.waiting(self.records.values()),
+                alone=self._left_alone.still_empty,
+                limits=self._limits(),
+            )
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
@@ -195,7 +190,7 @@ class Reconciler:
         inventory = self._inventory
         needed = self._needed & inventory.known if inventory.whole else self._needed
         out = inventory.left | self._left_alone.still_empty
-        return enough(found, self._blocklist.in_force(), needed, out, self._limit, self._per_user, self._trusted())
+        return enough(found, self._blocklist.in_force(), needed, out, self._limits())
 
     @property
     def _needed(self) -> AbstractSet[str]:
@@ -467,7 +462,7 @@ class Reconciler:
         failed since, its end must be examined before another start.
         """
         wanted = self._inventory.lists(mesh) and not self._blocklist.get(mesh)
-        return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.holds(self._record(mesh))
+        return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.must_wait(self._record(mesh))
 
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
@@ -559,7 +554,7 @@ class Reconciler:
             self._schedule_apply()
         elif old.present and run.phase is RunPhase.ABSENT:
             self._starts.rests.add(mesh)
-        if self._limit is not None and old.present and not run.present:
+        if self._limits().total is not None and old.present and not run.present:
             # Another mesh may take the place.
             self._schedule_apply()
 

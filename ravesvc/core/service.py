@@ -28,6 +28,7 @@ from ravesvc.core.chat_limits import ChatRules
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState, usual_chat_form
+from ravesvc.core.plan import BotLimits
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.core.reconciler import Reconciler
@@ -136,9 +137,7 @@ class BotService:
             runner=runner,
             inventory=self.discovery.inventory,
             blocklist=self.blocklist,
-            limit=settings.max_processes,
-            per_user=settings.max_meshes_per_user,
-            trusted=lambda: self.state.admins | {self._user or 0},
+            limits=self._bot_limits,
             interval=settings.status_poll_interval,
             changed=self._mesh_changed,
             leave=self._leave,
@@ -291,6 +290,11 @@ class BotService:
             await self._before_round()
         await self._scope.keep(self.discovery.inventory.scope)
         return await self.rave.meshes(self.reconciler.enough)
+
+    def _bot_limits(self) -> BotLimits:
+        settings = self._settings
+        trusted = self.state.admins | {self._user or 0}
+        return BotLimits(settings.max_processes, settings.max_meshes_per_user, trusted)
 
     async def _answers(self) -> bool:
         """Whether Rave answers."""

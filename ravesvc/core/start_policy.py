@@ -53,17 +53,17 @@ class StartPolicy:
         self.rests.end(mesh)
         self.outages.forget(mesh)
 
-    def held(self, records: Iterable[MeshState]) -> dict[str, str]:
+    def waiting(self, records: Iterable[MeshState]) -> dict[str, str]:
         """The ids of the meshes that must not be started now, each with the reason in words."""
         known = list(records)
-        held = self.outages.held(record.mesh for record in known)
+        waiting = self.outages.waiting(record.mesh for record in known)
         if self.pauses.any():
-            held |= {record.mesh: why for record in known if (why := self.pause(record)[1])}
-        return held
+            waiting |= {record.mesh: why for record in known if (why := self.pause(record)[1])}
+        return waiting
 
-    def holds(self, record: MeshState) -> bool:
+    def must_wait(self, record: MeshState) -> bool:
         """Whether a mesh must not be started now."""
-        return record.mesh in self.held([record])
+        return record.mesh in self.waiting([record])
 
     def pause(self, record: MeshState) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh must not call Rave, and why in words; 0 when it may."""

@@ -17,7 +17,7 @@ from ravesvc.blocklist.model import SERVICE, Block, BlocklistModel, Reason, What
 from ravesvc.common.steady_clock import Clock
 from ravesvc.core.exit_policy import why_ended
 from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MANY, Inventory
-from ravesvc.core.plan import Action, Decision, plan
+from ravesvc.core.plan import Action, BotLimits, Decision, PlanInput, plan
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.unit_run import run_state
 from ravesvc.systemd.unit_state import UnitState
@@ -295,15 +295,17 @@ class Lifecycle(RuleBasedStateMachine):
         """What is decided now, which has to be right at any time."""
         blocks = self.blocks.in_force(self.now)
         decisions = plan(
-            self.inventory.meshes,
-            blocks,
-            {mesh: run_state(unit) for mesh, unit in self.units.items()},
-            self.limit,
-            self.resting,
-            self.starting,
-            missing=self.inventory.missing,
-            unread=self.inventory.unread,
-            whole=self.inventory.whole,
+            PlanInput(
+                listed=self.inventory.meshes,
+                missing=self.inventory.missing,
+                unread=self.inventory.unread,
+                whole=self.inventory.whole,
+                blocks=blocks,
+                runs={mesh: run_state(unit) for mesh, unit in self.units.items()},
+                starting=self.starting,
+                resting=self.resting,
+                limits=BotLimits(self.limit),
+            )
         )
         starts = 0
         for decision in decisions:

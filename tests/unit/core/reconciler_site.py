@@ -20,6 +20,7 @@ from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.plan import BotLimits
 from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
@@ -80,7 +81,7 @@ class Site:
             runner=self.runner,
             inventory=self.inventory,
             blocklist=self.blocklist,
-            limit=limit,
+            limits=lambda: BotLimits(limit),
             interval=30.0,
             changed=self._changed,
             leave=self._leave,

@@ -119,7 +119,7 @@ class Scene:
     def delay(self) -> float:
         """How long mesh a is held from now on."""
         begun = self.clock.now
-        while self.outages.held(["a"]):
+        while self.outages.waiting(["a"]):
             self.clock.now += 1
         return self.clock.now - begun
 
@@ -141,8 +141,8 @@ def test_the_meshes_of_an_outage_are_tried_again_with_growing_delays() -> None:
 def test_others_are_not_held() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
-    assert scene.outages.held(iter("abcd")).keys() == {"a", "b", "c"}
-    assert "it is tried again at " in scene.outages.held(["a"])["a"]
+    assert scene.outages.waiting(iter("abcd")).keys() == {"a", "b", "c"}
+    assert "it is tried again at " in scene.outages.waiting(["a"])["a"]
     (sentence,) = scene.outages.sentences()
     assert sentence.startswith("all meshes can't be reached: 403 (since ")
     assert sentence.endswith(", trying again with back-off)")
@@ -155,7 +155,7 @@ def test_one_that_stays_connected_ends_it() -> None:
     scene.clock.now += SETTLED_S - 1
     assert scene.outages.sentences()
     scene.clock.now += 1
-    assert (scene.outages.held("abc"), scene.outages.sentences()) == ({}, [])
+    assert (scene.outages.waiting("abc"), scene.outages.sentences()) == ({}, [])
     assert not scene.fail("a"), "that one fails no more"
 
 
@@ -187,7 +187,7 @@ def test_an_operator_need_not_wait() -> None:
     scene.fail("a", "b", "c")
     for mesh in "abc":
         scene.outages.release(mesh)
-    assert scene.outages.held("abc") == {}
+    assert scene.outages.waiting("abc") == {}
     assert scene.outages.sentences()
     scene.outages.connected("b")
     scene.clock.now += SETTLED_S
@@ -200,7 +200,7 @@ def test_one_that_was_released_waits_again_after_another_failure() -> None:
     scene.outages.release("a")
     scene.clock.now += FIRST_DELAY_S
     scene.fail("a", "b", "c")
-    assert scene.outages.held("a").keys() == {"a"}
+    assert scene.outages.waiting("a").keys() == {"a"}
 
 
 def test_a_process_that_runs_well_for_a_while_ends_it() -> None:
@@ -227,14 +227,14 @@ def test_a_mesh_that_is_no_more_holds_nothing() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
     scene.outages.forget("a")
-    assert scene.outages.held("abc").keys() == {"b", "c"}
+    assert scene.outages.waiting("abc").keys() == {"b", "c"}
 
 
 def test_a_change_that_concerns_all_ends_everything() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
     scene.outages.clear()
-    assert (scene.outages.held("abc"), scene.outages.sentences()) == ({}, [])
+    assert (scene.outages.waiting("abc"), scene.outages.sentences()) == ({}, [])
     assert not scene.fail("a")
 
 
@@ -265,4 +265,4 @@ def test_whatever_happens_nothing_is_held_for_longer_than_the_most(events: list[
             scene.clock.now += 100
         assert all(outage.retry_at - scene.clock.now <= MAX_DELAY_S for outage in scene.outages._outages.values())
     scene.clock.now += MAX_DELAY_S
-    assert scene.outages.held("abcdefgh") == {}
+    assert scene.outages.waiting("abcdefgh") == {}

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
 import hypothesis
 import pytest
 from hypothesis import given
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block, Reason
-from ravesvc.core.plan import Action, Decision, enough, plan
+from ravesvc.core.plan import Action, BotLimits, Decision, PlanInput, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 
 ACTIVE = RunState(phase=RunPhase.RUNNING, process=7)
@@ -34,6 +38,20 @@ def block(name: str, reason: Reason = Reason.KICKED) -> Block:
     return Block(mesh=name, reason=reason, since=0, until=None)
 
 
+def decide(
+    listed: Mapping[str, Mesh] | None,
+    blocks: Mapping[str, Block],
+    runs: Mapping[str, RunState],
+    limit: int | None,
+    *,
+    per_user: int | None = None,
+    trusted: AbstractSet[int] = frozenset(),
+    **more: Any,
+) -> tuple[Decision, ...]:
+    limits = BotLimits(limit, per_user, trusted)
+    return plan(PlanInput(listed=listed, blocks=blocks, runs=runs, limits=limits, **more))
+
+
 def actions(decisions: tuple[Decision, ...]) -> dict[str, str]:
     return {decision.mesh: decision.action.value for decision in decisions}
 
@@ -56,7 +74,7 @@ def test_invariants(
     limit: int | None,
     resting: set[str],
 ) -> None:
-    decisions = plan(listed, blocks, runs, limit, resting)
+    decisions = decide(listed, blocks, runs, limit, resting=resting)
     known = listed or {}
     # Everything is decided, and once.
     assert sorted(decision.mesh for decision in decisions) == sorted(known.keys() | runs.keys())
@@ -95,8 +113,8 @@ def test_invariants(
 def test_resting_delays_a_start_and_changes_nothing_else(
     listed: dict[str, Mesh], blocks: dict[str, Block], runs: dict[str, RunState], limit: int
 ) -> None:
-    awake = plan(listed, blocks, runs, limit)
-    all_rest = plan(listed, blocks, runs, limit, listed.keys())
+    awake = decide(listed, blocks, runs, limit)
+    all_rest = decide(listed, blocks, runs, limit, resting=listed.keys())
     for before, after in zip(awake, all_rest, strict=True):
         if before.action is Action.START:
             assert after == Decision(before.mesh, Action.SKIP, RESTING)
@@ -110,7 +128,7 @@ def test_resting_delays_a_start_and_changes_nothing_else(
 def test_without_a_limit_everything_listed_and_not_blocked_runs(
     listed: dict[str, Mesh], blocks: dict[str, Block], runs: dict[str, RunState]
 ) -> None:
-    found = actions(plan(listed, blocks, runs, None))
+    found = actions(decide(listed, blocks, runs, None))
     for name in listed.keys() - blocks.keys():
         run = runs.get(name, ABSENT)
         if run.runs:
@@ -121,9 +139,9 @@ def test_without_a_limit_everything_listed_and_not_blocked_runs(
 
 def test_invited_meshes_come_first_then_the_oldest() -> None:
     listed = listing("a", "b", "c") | {"d": mesh("d", invited=True), "e": mesh("e", invited=True)}
-    order = [decision.mesh for decision in plan(listed, {}, {"z": ABSENT, "y": ABSENT}, 3)]
+    order = [decision.mesh for decision in decide(listed, {}, {"z": ABSENT, "y": ABSENT}, 3)]
     assert order == ["d", "e", "a", "b", "c", "y", "z"]
-    assert actions(plan(listed, {}, {"c": ACTIVE}, 4)) == {
+    assert actions(decide(listed, {}, {"c": ACTIVE}, 4)) == {
         "d": "start",
         "e": "start",
         "a": "start",
@@ -133,8 +151,8 @@ def test_invited_meshes_come_first_then_the_oldest() -> None:
 
 
 def test_the_limit_says_why() -> None:
-    assert plan(listing("a", "b"), {}, {}, 1)[1] == Decision("b", Action.SKIP, "max_processes (1) is reached")
-    assert plan(listing("a", "b"), {}, {"b": ACTIVE}, 1)[1] == Decision(
+    assert decide(listing("a", "b"), {}, {}, 1)[1] == Decision("b", Action.SKIP, "max_processes (1) is reached")
+    assert decide(listing("a", "b"), {}, {"b": ACTIVE}, 1)[1] == Decision(
         "b", Action.STOP, "max_processes (1) is reached"
     )
 
@@ -145,26 +163,26 @@ def made_by(user: int | None, *names: str) -> dict[str, Mesh]:
 
 def test_one_user_takes_no_more_than_a_share() -> None:
     listed = made_by(7, "a", "b", "c") | made_by(8, "d") | made_by(None, "e", "f", "g")
-    decisions = plan(listed, {"a": block("a")}, {"c": ACTIVE}, None, per_user=1)
+    decisions = decide(listed, {"a": block("a")}, {"c": ACTIVE}, None, per_user=1)
     started = dict.fromkeys("bdefg", "start")
     assert actions(decisions) == {"a": "skip", **started, "c": "stop"}
     assert decisions[2].reason == "max_meshes_per_user (1) is reached by user 7, who has made it"
-    assert "stop" not in actions(plan(listed, {}, {"c": ACTIVE}, None)).values()
+    assert "stop" not in actions(decide(listed, {}, {"c": ACTIVE}, None)).values()
 
 
 def test_of_trusted_users_there_may_be_any_number() -> None:
     listed = made_by(7, "a", "b", "c") | made_by(8, "d", "e")
-    decisions = plan(listed, {}, {}, None, per_user=1, trusted={7})
+    decisions = decide(listed, {}, {}, None, per_user=1, trusted={7})
     assert actions(decisions) == dict.fromkeys("abcd", "start") | {"e": "skip"}
-    assert enough(listed.values(), {}, set(), set(), 4, 1, {7})
-    assert not enough(listed.values(), {}, set(), set(), 5, 1, {7})
+    assert enough(listed.values(), {}, set(), set(), BotLimits(4, 1, {7}))
+    assert not enough(listed.values(), {}, set(), set(), BotLimits(5, 1, {7}))
 
 
 def test_meshes_of_one_user_do_not_fill_the_beginning_of_a_list() -> None:
     flood, other = made_by(7, "a", "b", "c"), made_by(8, "d")
-    assert not enough(flood.values(), {}, set(), set(), 2, 1)
-    assert enough((flood | other).values(), {}, set(), set(), 2, 1)
-    assert enough(flood.values(), {}, set(), set(), 2)
+    assert not enough(flood.values(), {}, set(), set(), BotLimits(2, 1))
+    assert enough((flood | other).values(), {}, set(), set(), BotLimits(2, 1))
+    assert enough(flood.values(), {}, set(), set(), BotLimits(2))
 
 
 @pytest.mark.parametrize("run", [ACTIVE, STOPPING, RESTARTING])
@@ -173,73 +191,76 @@ def test_a_place_is_taken_until_who_had_it_has_stopped(run: RunState, why: str) 
     listed = {"new": mesh("new", invited=True)} | ({} if why == "not listed" else listing("old"))
     blocks = {"old": block("old")} if why == "a block" else {}
     waits = Decision("new", Action.SKIP, "max_processes (1) is reached until another mesh has stopped")
-    decisions = plan(listed, blocks, {"old": run}, 1)
+    decisions = decide(listed, blocks, {"old": run}, 1)
     assert decisions[0] == waits
     assert actions(decisions)["old"] == ("stop" if run.runs else "skip")
-    assert actions(plan(listed, blocks, {"old": ABSENT}, 1))["new"] == "start"
-    assert actions(plan(listed, blocks, {"old": run}, None))["new"] == "start", "without a limit no mesh waits"
+    assert actions(decide(listed, blocks, {"old": ABSENT}, 1))["new"] == "start"
+    assert actions(decide(listed, blocks, {"old": run}, None))["new"] == "start", "without a limit no mesh waits"
 
 
 def test_no_more_start_than_there_are_places() -> None:
     listed = {name: mesh(name, invited=True) for name in "abc"} | listing("x", "y")
     runs = {"x": ACTIVE, "y": STOPPING}
-    assert actions(plan(listed, {}, runs, 3)) == {"a": "start", "b": "skip", "c": "skip", "x": "stop", "y": "skip"}
+    assert actions(decide(listed, {}, runs, 3)) == {"a": "start", "b": "skip", "c": "skip", "x": "stop", "y": "skip"}
 
 
 def test_more_may_run_than_the_limit_says_when_it_was_lowered_until_they_have_stopped() -> None:
     runs = {"a": ACTIVE, "b": ACTIVE, "c": ACTIVE}
-    assert actions(plan(listing("a", "b", "c"), {}, runs, 1)) == {"a": "keep", "b": "stop", "c": "stop"}
+    assert actions(decide(listing("a", "b", "c"), {}, runs, 1)) == {"a": "keep", "b": "stop", "c": "stop"}
 
 
 def test_what_has_ended_by_itself_rests_and_keeps_its_place() -> None:
-    decisions = plan(listing("a", "b"), {}, {"a": ABSENT}, 1, {"a"})
+    decisions = decide(listing("a", "b"), {}, {"a": ABSENT}, 1, resting={"a"})
     assert decisions == (
         Decision("a", Action.SKIP, RESTING),
         Decision("b", Action.SKIP, "max_processes (1) is reached"),
     )
     # Resting is for what would start: what runs again, or is to be left alone, is told as such.
-    assert plan(listing("a"), {}, {"a": ACTIVE}, None, {"a"})[0].action is Action.KEEP
-    assert plan(listing("a"), {"a": block("a")}, {}, None, {"a"})[0].reason == "the bot was kicked"
+    assert decide(listing("a"), {}, {"a": ACTIVE}, None, resting={"a"})[0].action is Action.KEEP
+    assert decide(listing("a"), {"a": block("a")}, {}, None, resting={"a"})[0].reason == "the bot was kicked"
 
 
 def test_a_blocked_mesh_takes_nobodys_place() -> None:
-    assert actions(plan(listing("a", "b"), {"a": block("a")}, {}, 1)) == {"a": "skip", "b": "start"}
+    assert actions(decide(listing("a", "b"), {"a": block("a")}, {}, 1)) == {"a": "skip", "b": "start"}
 
 
 def test_what_is_about_to_start_has_its_place_already() -> None:
     starting = frozenset({"b"})
-    assert plan(listing("a", "b"), {}, {}, 1, starting=starting) == (
+    assert decide(listing("a", "b"), {}, {}, 1, starting=starting) == (
         Decision("a", Action.SKIP, "max_processes (1) is reached until another mesh has stopped"),
         Decision("b", Action.SKIP, "max_processes (1) is reached"),
     )
-    assert plan(listing("b"), {}, {}, 1, starting=starting) == (
+    assert decide(listing("b"), {}, {}, 1, starting=starting) == (
         Decision("b", Action.KEEP, "discovery lists it, and it is about to be started"),
     )
-    assert actions(plan(listing("a", "b"), {"b": block("b")}, {}, 1, starting=starting)) == {"a": "skip", "b": "skip"}
+    assert actions(decide(listing("a", "b"), {"b": block("b")}, {}, 1, starting=starting)) == {
+        "a": "skip",
+        "b": "skip",
+    }
 
 
 def test_a_mesh_between_two_states_keeps_its_place() -> None:
-    assert actions(plan(listing("a", "b"), {}, {"a": FAILED}, 1)) == {"a": "skip", "b": "skip"}
+    assert actions(decide(listing("a", "b"), {}, {"a": FAILED}, 1)) == {"a": "skip", "b": "skip"}
 
 
 def test_a_failed_unit_is_examined_before_it_is_started_again() -> None:
-    assert plan(listing("a"), {}, {"a": FAILED}, None) == (
+    assert decide(listing("a"), {}, {"a": FAILED}, None) == (
         Decision("a", Action.SKIP, "its last run is being examined"),
     )
 
 
 def test_a_unit_that_stops_is_waited_for() -> None:
-    assert plan(listing("a"), {}, {"a": STOPPING}, None) == (Decision("a", Action.SKIP, "it is stopping"),)
+    assert decide(listing("a"), {}, {"a": STOPPING}, None) == (Decision("a", Action.SKIP, "it is stopping"),)
 
 
 def test_a_crash_loop_is_left_to_systemd_or_stopped() -> None:
-    assert actions(plan(listing("a"), {}, {"a": RESTARTING}, None)) == {"a": "keep"}
-    assert actions(plan({}, {}, {"a": RESTARTING}, None)) == {"a": "stop"}
+    assert actions(decide(listing("a"), {}, {"a": RESTARTING}, None)) == {"a": "keep"}
+    assert actions(decide({}, {}, {"a": RESTARTING}, None)) == {"a": "stop"}
 
 
 def test_before_the_first_round_a_block_still_stops() -> None:
     runs = {"a": ACTIVE, "b": ACTIVE, "c": ABSENT}
-    assert plan(None, {"a": block("a")}, runs, 1) == (
+    assert decide(None, {"a": block("a")}, runs, 1) == (
         Decision("a", Action.STOP, "the bot was kicked"),
         Decision("b", Action.KEEP, "it runs, and discovery has not answered yet"),
         Decision("c", Action.SKIP, "discovery has not answered yet"),
@@ -247,56 +268,56 @@ def test_before_the_first_round_a_block_still_stops() -> None:
 
 
 def test_what_the_last_list_lacks_runs_on_and_is_not_started() -> None:
-    decisions = plan(listing("a", "b", "c"), {}, {"a": ACTIVE}, 1, missing={"a", "b"})
+    decisions = decide(listing("a", "b", "c"), {}, {"a": ACTIVE}, 1, missing={"a", "b"})
     assert actions(decisions) == {"a": "keep", "b": "skip", "c": "skip"}
     assert [each.reason for each in decisions] == [
         "discovery listed it until lately, and it runs",
         "the last list of discovery lacks it",
         "max_processes (1) is reached",
     ]
-    assert actions(plan(listing("a", "b"), {}, {}, 1, missing={"a"})) == {"a": "skip", "b": "start"}, (
+    assert actions(decide(listing("a", "b"), {}, {}, 1, missing={"a"})) == {"a": "skip", "b": "start"}, (
         "it takes no place"
     )
 
 
 def test_what_was_not_read_yet_may_be_listed() -> None:
-    decisions = plan(listing("a"), {}, {"x": ACTIVE, "y": ABSENT}, None, whole=False)
+    decisions = decide(listing("a"), {}, {"x": ACTIVE, "y": ABSENT}, None, whole=False)
     assert actions(decisions) == {"a": "start", "x": "keep", "y": "skip"}
     assert decisions[1].reason == "it runs, and discovery has not read its whole list yet"
 
 
 def test_an_empty_mesh_that_was_left_takes_no_place() -> None:
-    decisions = plan(listing("a", "b"), {}, {}, 1, alone={"a"})
+    decisions = decide(listing("a", "b"), {}, {}, 1, alone={"a"})
     assert actions(decisions) == {"a": "skip", "b": "start"}
     assert decisions[0].reason == "the bot left because it was alone; it comes back when there is company"
-    assert actions(plan(listing("a"), {}, {"a": ACTIVE}, 1, alone={"a"})) == {"a": "keep"}, "started by hand"
+    assert actions(decide(listing("a"), {}, {"a": ACTIVE}, 1, alone={"a"})) == {"a": "keep"}, "started by hand"
 
 
 def test_what_was_read_comes_before_what_was_not_unless_that_runs() -> None:
     listed = listing("a", "b", "c")
-    assert actions(plan(listed, {}, {}, 1, unread={"a"})) == {"a": "skip", "b": "start", "c": "skip"}
-    assert actions(plan(listed, {}, {"a": ACTIVE}, 1, unread={"a"})) == {"a": "keep", "b": "skip", "c": "skip"}
-    assert actions(plan(listing("a"), {}, {}, 1, unread={"a"})) == {"a": "start"}
+    assert actions(decide(listed, {}, {}, 1, unread={"a"})) == {"a": "skip", "b": "start", "c": "skip"}
+    assert actions(decide(listed, {}, {"a": ACTIVE}, 1, unread={"a"})) == {"a": "keep", "b": "skip", "c": "skip"}
+    assert actions(decide(listing("a"), {}, {}, 1, unread={"a"})) == {"a": "start"}
 
 
 def test_enough_is_what_runs_and_as_many_as_may_run() -> None:
     found = list(listing("a", "b", "c").values())
-    assert enough(found, {}, set(), set(), 3)
-    assert not enough(found, {}, set(), set(), 4)
-    assert not enough(found, {}, set(), set(), None)
-    assert not enough(found, {"a": block("a")}, set(), set(), 3)
-    assert not enough(found, {}, set(), {"a"}, 3)
-    assert enough(found, {}, {"a", "b"}, set(), 3)
-    assert not enough(found, {}, {"a", "z"}, set(), 3), "what runs must not be lost by not being read"
-    assert enough(found, {"z": block("z")}, {"z"}, set(), 3)
+    assert enough(found, {}, set(), set(), BotLimits(3))
+    assert not enough(found, {}, set(), set(), BotLimits(4))
+    assert not enough(found, {}, set(), set(), BotLimits(None))
+    assert not enough(found, {"a": block("a")}, set(), set(), BotLimits(3))
+    assert not enough(found, {}, set(), {"a"}, BotLimits(3))
+    assert enough(found, {}, {"a", "b"}, set(), BotLimits(3))
+    assert not enough(found, {}, {"a", "z"}, set(), BotLimits(3)), "what runs must not be lost by not being read"
+    assert enough(found, {"z": block("z")}, {"z"}, set(), BotLimits(3))
 
 
 def test_what_is_not_listed_any_more_stops() -> None:
-    assert plan({}, {}, {"a": ACTIVE}, None) == (Decision("a", Action.STOP, "discovery does not list it any more"),)
+    assert decide({}, {}, {"a": ACTIVE}, None) == (Decision("a", Action.STOP, "discovery does not list it any more"),)
 
 
 def test_what_runs_and_should_is_kept() -> None:
-    assert plan(listing("a", "b"), {}, {"a": ACTIVE}, None) == (
+    assert decide(listing("a", "b"), {}, {"a": ACTIVE}, None) == (
         Decision("a", Action.KEEP, "discovery lists it, and it runs"),
         Decision("b", Action.START, "discovery lists it"),
     )

@@ -17,11 +17,11 @@ def record(mesh: str, server: str | None) -> MeshState:
 def test_a_pause_of_the_api_concerns_all_and_one_of_a_server_its_own_meshes() -> None:
     starts = StartPolicy("api.test", 0)
     records = [record("a", "one.test:443"), record("b", "two.test"), record("c", None), MeshState("d")]
-    assert starts.held(records) == {}
+    assert starts.waiting(records) == {}
     starts.pauses.ask("one.test", 60)
-    assert starts.held(records).keys() == {"a"}
+    assert starts.waiting(records).keys() == {"a"}
     starts.pauses.ask("api.test", 30)
-    held = starts.held(records)
+    held = starts.waiting(records)
     assert held.keys() == set("abcd")
     assert held["a"].startswith("one.test asks"), "the one that lasts longer"
     assert starts.pause(records[0])[0] == pytest.approx(60, abs=1)
@@ -52,7 +52,7 @@ def test_a_claim_about_a_host_that_the_bot_asks_counts(server: str | None) -> No
     starts = StartPolicy("api.test", 0)
     claimant = record("a", server)
     assert starts.rate_limited(claimant, "api.test", 60).startswith("api.test asks for a pause until ")
-    assert starts.held([record("b", None)]).keys() == {"b"}
+    assert starts.waiting([record("b", None)]).keys() == {"b"}
     assert starts.rate_limited(claimant, "api.test", 60), "words there are, even if it counts no more"
 
 

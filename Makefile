@@ -6,7 +6,7 @@ TESTBED := python3 packaging/testbed
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
 # Booted machines wait more than they work, so there are more of them at once than cores.
-BOOTED := $(PYTEST) tests/integration --durations=10
+BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadgroup
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
@@ -38,7 +38,7 @@ deb: python3 ## build the packages into build/ and check them with lintian
 	$(TESTBED) build
 
 .PHONY: test
-test: .venv/ready python3 ## everything but the long fault runs
+test: .venv/ready python3 ## everything but the fault table
 	# Side by side: to make the roots is waiting for a mirror, for the most part.
 	$(MAKE) --jobs=3 lint types unit roots deb
 	$(MAKE) integration
@@ -90,18 +90,18 @@ roots: python3 ## make the root file systems that machines start from, if they a
 	$(TESTBED) root
 
 .PHONY: integration
-integration: .venv/ready ## tests on a booted Debian 13 with the packages installed
+integration: .venv/ready ## tests on a booted Debian 13 with the packages installed, but the fault table
 	$(MAKE) --jobs=2 roots deb
-	$(BOOTED) -m "not faults" -n 4 --dist loadfile
+	$(BOOTED) -m "not faults" -n 4
 
 .PHONY: test-faults
-test-faults: .venv/ready deb ## the long runs in which things are made to break
-	$(BOOTED) -m "faults and not alone" -n 7 --dist worksteal
+test-faults: .venv/ready deb ## the fault table: tests on a booted Debian 13 in which something is made to break
+	$(BOOTED) -m "faults and not alone" -n 5
 	$(BOOTED) -m "faults and alone"
 
 .PHONY: test-forky
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
-	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -m "not faults" -n 4 --dist loadfile
+	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -n 4 --dist loadgroup
 
 .PHONY: bench-starts
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100

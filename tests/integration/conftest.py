@@ -28,6 +28,7 @@ from ravesvc.orchestrator.dbus.account import AccountObject  # noqa: E402
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject  # noqa: E402
 from ravesvc.orchestrator.dbus.store import StoreObject  # noqa: E402
 from ravesvc.simulator.client import Control  # noqa: E402
+from tests.integration import fault_table  # noqa: E402
 
 DISCOVERY_INTERVAL = 2.0
 _BESIDE_THE_MANAGER: tuple[type[Interface], ...] = (AccountObject, PermissionsObject, StoreObject)
@@ -294,6 +295,18 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
     if report.failed and site and site.machine.leader:
         site.machine.save_logs(LOGS / item.name)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the fault table, before pytest picks those that the command line asks for."""
+    named = set(fault_table.named())
+    for item in items:
+        file, function = item.path.name, item.name.partition("[")[0]
+        if not named.isdisjoint({(file, function), (file, "")}):
+            item.add_marker(pytest.mark.faults)
+    # Those with a machine of their own take longest: they come first, so that none is left alone at the end.
+    items.sort(key=lambda item: "wired" in getattr(item, "fixturenames", ()))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

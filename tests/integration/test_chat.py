@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import says, user_id
@@ -42,7 +40,6 @@ def test_a_server_that_shows_notifications_alone_shows_every_answer_once(site: S
     assert "not shown" not in explained(site, mesh)
 
 
-@pytest.mark.faults
 def test_an_echo_that_takes_half_a_minute_shows_nothing_twice(site: Site) -> None:
     site.control.option("echo_delay", 30)
     (mesh,) = site.run_fleet(1)

@@ -1,4 +1,4 @@
-"""The long runs in which things are made to break: `make test-faults`."""
+"""Processes that hang, start slowly or live without answering, and a minute in which all goes wrong at once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import random
 import time
 from typing import Any
 
-import pytest
-
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_blocklist import blocklist, entries
-
-pytestmark = pytest.mark.faults
 
 # WatchdogSec= of both units, and the time that a process gets to die and to be started again.
 WATCHDOG = 30 + 2 + 5

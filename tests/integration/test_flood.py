@@ -14,7 +14,7 @@ from tests.integration.conftest import CHECKOUT, Figure, Site
 from tests.integration.test_logs import entries
 from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.alone]
+pytestmark = pytest.mark.alone
 
 FLEET = 36
 # Longer than the time-outs of the service, for the flood that once had healthy bots restarted.

@@ -18,8 +18,6 @@ from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_admins import says
 from tests.integration.test_own_commands import drop, refresh
 
-pytestmark = pytest.mark.faults
-
 TAKEN_OVER = """
 import json
 from ravesvc.commands import command

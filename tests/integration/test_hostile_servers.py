@@ -12,8 +12,6 @@ from ravesvc.simulator.fault_options import FLOOD_KINDS
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_blocklist import entries
 
-pytestmark = pytest.mark.faults
-
 # The limits of a turn of an event loop, in seconds of the processor, and of growth in MB.
 TURN_S = 0.05
 GROWTH_MB = 40

@@ -72,7 +72,6 @@ def test_the_second_of_two_hosts_says_so_and_starts_nothing(site: Site, mongo: M
     assert site.children() == [], "the bots have left before"
 
 
-@pytest.mark.faults
 def test_an_account_is_moved_from_host_to_host(site: Site, mongo: Mongo) -> None:
     mesh = invite(site)
     other_host(mongo, 0)
@@ -93,7 +92,6 @@ def test_an_account_is_moved_from_host_to_host(site: Site, mongo: Mongo) -> None
     assert record(mongo)[0]["hostId"] != "f" * 32, "the other one has fallen silent"
 
 
-@pytest.mark.faults
 def test_without_its_database_the_service_starts_and_looks_later(site: Site, mongo: Mongo) -> None:
     mesh = invite(site)
     site.sh("systemctl start rave-orchestrator")

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_blocklist import blocklist, edit, entries
 
-pytestmark = [pytest.mark.faults, pytest.mark.alone]
+pytestmark = pytest.mark.alone
 
 MESHES = 20_000
 # Seconds, for what is done; a busy machine takes longer, so that the best of several counts.

@@ -14,6 +14,9 @@ from ravesvc import names
 from tests.integration.conftest import CHECKOUT, LOGS, Figure, Site, eventually
 from tests.integration.test_shutdown import let_cling
 
+# One worker runs them all, with the same machine.
+pytestmark = pytest.mark.xdist_group("packages")
+
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """
 cd /root/build

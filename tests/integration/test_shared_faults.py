@@ -96,7 +96,7 @@ def test_a_server_that_turns_all_bots_away_blocks_no_mesh(site: Site) -> None:
     assert entries(site).keys() == {meshes[0]}, "one that is refused alone is its own fault"
 
 
-@pytest.mark.parametrize("status", ["404", pytest.param("403", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("status", ["404", "403"])
 def test_a_gateway_that_refuses_everything_blocks_no_mesh(site: Site, status: str) -> None:
     """As if all meshes were gone, or forbidden; all is well again by itself."""
     site.set_options(connection_failure_window="2s")

@@ -110,7 +110,6 @@ def _until_more(acknowledged: list[int], number: int) -> None:
     eventually(lambda: len(acknowledged) > number, f"more than {number} changes are acknowledged", 60)
 
 
-@pytest.mark.faults
 def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None:
     # Down from the beginning: the meshes run, with the credentials of the file.
     meshes = site.run_fleet(2)

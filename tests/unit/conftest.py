@@ -150,7 +150,7 @@ def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object
 
 
 def run_coroutine(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run in debug mode; ends after 60 s whatever happens."""
+    """asyncio.run, in debug mode where `make unit` runs it; ends after 60 s whatever happens."""
 
     async def bounded() -> T:
         # Else debug mode logs what takes long, which on a busy machine is anything.
@@ -158,7 +158,7 @@ def run_coroutine(main: Coroutine[Any, Any, T]) -> T:
         async with asyncio.timeout(60):
             return await main
 
-    return asyncio.run(bounded(), debug=True)
+    return asyncio.run(bounded())
 
 
 async def until(condition: Callable[[], object]) -> None:

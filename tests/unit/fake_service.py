@@ -313,7 +313,7 @@ class FakeService:
     def __init__(self, address: str) -> None:
         self._address = address
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(), debug=True))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self._thread.start()
         assert self._started.wait(10)
 

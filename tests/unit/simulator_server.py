@@ -37,7 +37,7 @@ class Served:
         self._started = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(), debug=True))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self._thread.start()
         assert self._started.wait(10)
         self.server: str = self.control.state()["server"]

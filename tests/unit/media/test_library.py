@@ -85,7 +85,7 @@ def asking(play: Play, ask: Callable[[Library], Any], key: str = youtube.KEY) ->
         async with asyncio.timeout(30):
             return await body()
 
-    return asyncio.run(bounded(), debug=True)
+    return asyncio.run(bounded())
 
 
 def failing(play: Play, ask: Callable[[Library], Any], key: str = youtube.KEY) -> RaveError:

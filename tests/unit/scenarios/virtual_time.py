@@ -81,7 +81,7 @@ class VirtualTime:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """asyncio.run in debug mode, in virtual time."""
-    with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 
 

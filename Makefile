@@ -11,9 +11,13 @@ BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadgroup
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
 BUS_TESTS := $(wildcard tests/unit/bus/test_*.py)
+# Some thousand small files are written to the end, fsync included: in memory, where there is such a place.
+TEMPORARY := $(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
-STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=
+STRICT := PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE= $(TEMPORARY)
+# It notes where each task and callback was made, which takes its time.
+ASYNCIO_DEBUG := PYTHONASYNCIODEBUG=1
 
 # What `make check` leaves to `make test`.
 QUICK := -m "not (mongo or process or slow)"
@@ -40,7 +44,7 @@ deb: python3 ## build the packages into build/ and check them with lintian
 .PHONY: test
 test: .venv/ready python3 ## everything but the fault table
 	# Side by side: to make the roots is waiting for a mirror, for the most part.
-	$(MAKE) --jobs=3 lint types unit roots deb
+	$(MAKE) --jobs=3 unit-tests lint types bus-tests fuzz-tests roots deb
 	$(MAKE) integration
 
 .PHONY: check
@@ -63,9 +67,18 @@ quick: .venv/ready ## the quick unit tests
 	$(STRICT) $(PYTEST) -n 2 --dist worksteal $(QUICK) --durations=10 --durations-min=0.5
 
 .PHONY: unit
-unit: .venv/ready ## all unit tests, those of the bus with the library to come as well, and a second of each fuzzer
-	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
-	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
+unit: unit-tests bus-tests fuzz-tests ## all unit tests, those of the bus with the library to come as well, and a second of each fuzzer
+
+.PHONY: unit-tests
+unit-tests: .venv/ready
+	$(STRICT) $(ASYNCIO_DEBUG) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
+
+.PHONY: bus-tests
+bus-tests: .venv/ready
+	$(STRICT) $(ASYNCIO_DEBUG) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) $(BUS_TESTS)
+
+.PHONY: fuzz-tests
+fuzz-tests: .venv/ready
 	# The same inputs each time: what others find belongs to those who look for it.
 	$(FUZZ) --seconds 1 --seed 1
 

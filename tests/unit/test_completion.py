@@ -91,6 +91,10 @@ SHELLS = {
         end
     """,
 }
+# fish takes seconds.
+in_each_shell = pytest.mark.parametrize(
+    "shell", [pytest.param(shell, marks=[pytest.mark.slow] * (shell == "fish")) for shell in SHELLS]
+)
 STARTED = {"bash": ["bash", "-c"], "zsh": ["zsh", "-c"], "fish": ["fish", "--no-config", "-c"]}
 FILES = {"bash": "bash/ravectl", "zsh": "zsh/_ravectl", "fish": "fish/ravectl.fish"}
 
@@ -161,7 +165,7 @@ def arguments(parser: argparse.ArgumentParser) -> set[str]:
     return {ID} if first.metavar == "MESH" else set(first.choices or ())
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@in_each_shell
 def test_commands_and_options(completed: Completions, shell: str) -> None:
     found = completed.all(shell, [(*path, typed) for path in PARSERS for typed in ("--", "")])
     for path, options, words in zip(PARSERS, found[::2], found[1::2], strict=True):
@@ -171,7 +175,7 @@ def test_commands_and_options(completed: Completions, shell: str) -> None:
         assert words == arguments(parser), path
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@in_each_shell
 def test_what_is_begun_is_completed(completed: Completions, shell: str) -> None:
     assert completed(shell, "st") == {"start", "status", "stop", "store"}
     assert completed(shell, "logs", "--follow", "1c2d") == {ID}
@@ -186,7 +190,7 @@ def test_what_is_begun_is_completed(completed: Completions, shell: str) -> None:
     assert completed(shell, "blocklist", "remove", "--reason", "cr") == {"crashes"}
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@in_each_shell
 def test_nothing_that_the_service_answers_is_expanded(completed: Completions, shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"
     hostile = [text.format(expanded) for text in HOSTILE]
@@ -269,7 +273,7 @@ def await_file(path: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@in_each_shell
 def test_nothing_that_is_typed_is_expanded(completed: Completions, shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"
     typed = [text.format(expanded) for text in HOSTILE if not text.startswith("-")]
@@ -279,6 +283,6 @@ def test_nothing_that_is_typed_is_expanded(completed: Completions, shell: str, t
     assert not expanded.exists()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@in_each_shell
 def test_a_service_without_meshes_offers_none(completed: Completions, shell: str) -> None:
     assert completed(shell, "start", "", listed="There are no meshes.") == set()

@@ -27,6 +27,7 @@ def test_the_same_seed_gives_the_same_events() -> None:
     assert first.digest == again.digest != other.digest
 
 
+@pytest.mark.slow
 def test_a_promise_that_is_broken_is_told_with_the_seed_that_breaks_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget_what_is_missing(inventory: Inventory, listed: object) -> None:
         observe(inventory, listed)

@@ -186,7 +186,3 @@ class World(Protocol):
 
     def chat_form(self, mesh: str) -> str:
         """The form that a new bot of a mesh is told that others have learned."""
-
-
-# Over which a scenario runs.
-WORLDS = ("service", "single")

@@ -17,7 +17,7 @@ import pytest
 import ravesvc
 from ravesvc import BotManager, commands
 from ravesvc.common import machine
-from ravesvc.core import host_record, inventory, outages, worker_events
+from ravesvc.core import host_record, inventory, outages
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync, reconnect_policy
 from ravesvc.mesh.connect_loop import ConnectLoop
@@ -508,18 +508,6 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
         run(body())
     assert "It has not followed: away" in caplog.text
     assert "It could not read the change" in caplog.text
-
-
-async def test_a_connection_that_holds_forgives_failures(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_events, "STABLE_AFTER_S", 0.5)
-
-    await in_thread(site.control.refuse, site.mesh, status=503, times=1)
-    async with site.running() as manager:
-        await site.connected()
-        assert manager._app
-        memory = manager._app._service.blocklist.memory
-        assert memory(site.mesh).failures == 1
-        await until(lambda: memory(site.mesh).failures == 0)
 
 
 async def test_without_an_account_it_says_what_to_do(site: SingleSite) -> None:

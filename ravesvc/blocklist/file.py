@@ -18,7 +18,7 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -58,7 +58,8 @@ _START_EMPTY_HINT = (
 )
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+# A text as JSON, without an encoder around it: a list has thousands of texts, and is written after each change.
+_quote = json.encoder.encode_basestring
 
 # Looking a value up in a dictionary is much faster than calling the enumeration, and there may be thousands.
 _REASONS_BY_NAME = {reason.value: reason for reason in Reason}
@@ -67,80 +68,107 @@ _SHORT_MEMORY_KEYS = {"at", "blocks", "quarantines"}
 _EVENTS_BY_NAME = {what.value: what for what in What}
 
 
-def to_json(blocklist: BlocklistModel, clock: Clock) -> str:
-    """The text of the file."""
-    ahead = clock.jump()
+class HistoryTexts:
+    """Histories as JSON, by mesh. The list is written after each change, and few histories have changed by then."""
 
-    def to_wall_ms(time: int | None) -> int | None:
-        return None if time is None else time + ahead
+    def __init__(self) -> None:
+        self._written: dict[str, tuple[tuple[HistoryEvent, ...], int, str]] = {}
 
-    entries: dict[str, dict[str, object]] = {
-        block.mesh: {
-            "meshId": block.mesh,
-            "reason": block.reason.value,
-            "blockedAt": to_wall_ms(block.since),
-            "blockedUntil": to_wall_ms(block.until),
-            "detail": block.detail,
-            "actor": block.actor,
-            "count": block.count,
-            "revision": block.revision,
-        }
-        for block in blocklist
-    }
+    def text(self, mesh: str, history: tuple[HistoryEvent, ...], ahead: int) -> str:
+        """The history of a mesh, with times that are `ahead` milliseconds ahead."""
+        written = self._written.get(mesh)
+        if written and written[0] is history and written[1] == ahead:
+            return written[2]
+        events = [
+            f'{{"at": {event.at + ahead}, "what": "{event.what}", "reason": "{event.reason}", '
+            f'"actor": {_quote(event.actor)}, "detail": {_quote(event.detail)}}}'
+            for event in history
+        ]
+        text = f"[{', '.join(events)}]"
+        self._written[mesh] = history, ahead, text
+        return text
+
+    def forget_all_but(self, meshes: Collection[str]) -> None:
+        """Drop histories, when there are more than `meshes`, the meshes that the list has now."""
+        if len(self._written) > len(meshes):
+            self._written = {mesh: kept for mesh, kept in self._written.items() if mesh in meshes}
+
+
+def to_json(blocklist: BlocklistModel, clock: Clock, histories: HistoryTexts | None = None) -> str:
+    """The text of the file: JSON for people, with a line for each value of an entry.
+
+    `histories` are those that were written before.
+    """
+    ahead, histories = clock.jump(), histories or HistoryTexts()
+    histories.forget_all_but(blocklist.remembered.keys())
     blocks = {block.mesh: block for block in blocklist}
-
-    # Most meshes of a long list were blocked once. Their entries say that, so their histories are left out, which
-    # makes reading faster too.
-    memories: dict[str, dict[str, object]] = {}
-    for mesh, kept in blocklist.remembered.items():
-        if _is_short(kept, blocks.get(mesh)):
-            memories[mesh] = {"at": to_wall_ms(kept.at), "blocks": kept.blocks, "quarantines": kept.quarantines}
-            continue
-        memory = kept.memory() if isinstance(kept, Once) else kept
-        memories[mesh] = {
-            "failures": memory.failures,
-            "failingSince": to_wall_ms(memory.failing_since),
-            "lastError": memory.last_error,
-            "blocks": memory.blocks,
-            "quarantines": memory.quarantines,
-            "alone": memory.alone,
-            "at": to_wall_ms(memory.at),
-            "history": [
-                {
-                    "at": to_wall_ms(event.at),
-                    "what": event.what.value,
-                    "reason": event.reason.value,
-                    "actor": event.actor,
-                    "detail": event.detail,
-                }
-                for event in memory.history
-            ],
-        }
+    entries = [_entry_text(block, ahead) for block in blocklist]
+    memories = [
+        _memory_text(mesh, kept, blocks.get(mesh), ahead, histories) for mesh, kept in blocklist.remembered.items()
+    ]
     return (
         f'{{\n  "revision": {blocklist.revision},\n'
-        f'  "saved": {_encode(dataclasses.asdict(clock.stamp()))},\n'
-        f'  "blockedMeshes": {_lines(entries)},\n'
-        f'  "meshes": {_lines(memories)}\n}}\n'
+        f'  "saved": {json.dumps(dataclasses.asdict(clock.stamp()))},\n'
+        f'  "blockedMeshes": {_object_text(entries)},\n'
+        f'  "meshes": {_object_text(memories)}\n}}\n'
+    )
+
+
+def _object_text(members: list[str]) -> str:
+    return "{\n" + ",\n".join(members) + "\n  }" if members else "{}"
+
+
+def _time_text(time: int | None, ahead: int) -> str:
+    return "null" if time is None else str(time + ahead)
+
+
+def _entry_text(block: Block, ahead: int) -> str:
+    mesh = _quote(block.mesh)
+    return (
+        f"    {mesh}: {{\n"
+        f'      "meshId": {mesh},\n'
+        f'      "reason": "{block.reason}",\n'
+        f'      "blockedAt": {block.since + ahead},\n'
+        f'      "blockedUntil": {_time_text(block.until, ahead)},\n'
+        f'      "detail": {_quote(block.detail)},\n'
+        f'      "actor": {_quote(block.actor)},\n'
+        f'      "count": {block.count},\n'
+        f'      "revision": {block.revision}\n    }}'
+    )
+
+
+def _memory_text(mesh: str, kept: MeshMemory | Once, block: Block | None, ahead: int, histories: HistoryTexts) -> str:
+    if _is_short(kept, block):
+        # Most meshes of a long list were blocked once. Their entries say that, so their histories are left out, which
+        # makes reading faster too.
+        return (
+            f"    {_quote(mesh)}: {{\n"
+            f'      "at": {kept.at + ahead},\n'
+            f'      "blocks": {kept.blocks},\n'
+            f'      "quarantines": {kept.quarantines}\n    }}'
+        )
+    memory = kept.memory() if isinstance(kept, Once) else kept
+    return (
+        f"    {_quote(mesh)}: {{\n"
+        f'      "failures": {memory.failures},\n'
+        f'      "failingSince": {_time_text(memory.failing_since, ahead)},\n'
+        f'      "lastError": {_quote(memory.last_error)},\n'
+        f'      "blocks": {memory.blocks},\n'
+        f'      "quarantines": {memory.quarantines},\n'
+        f'      "alone": {"true" if memory.alone else "false"},\n'
+        f'      "at": {memory.at + ahead},\n'
+        f'      "history": {histories.text(mesh, memory.history, ahead)}\n    }}'
     )
 
 
 def _is_short(kept: MeshMemory | Once, block: Block | None) -> bool:
     """Whether the history of a mesh follows from its entry."""
-    if block is None or (isinstance(kept, Once) and kept.block is block):
-        return block is not None
+    if block is None:
+        return False
+    if isinstance(kept, Once) and kept.block is block:
+        return True
     memory = kept.memory() if isinstance(kept, Once) else kept
-    return memory == Once(block, memory.at, memory.blocks, memory.quarantines).memory()
-
-
-def _lines(entries: dict[str, dict[str, object]]) -> str:
-    """A JSON object for people: a line for each value of an entry, which json writes much more slowly."""
-    if not entries:
-        return "{}"
-    written = []
-    for mesh, entry in entries.items():
-        values = ",\n".join(f'      "{key}": {_encode(value)}' for key, value in entry.items())
-        written.append(f"    {_encode(mesh)}: {{\n{values}\n    }}")
-    return "{\n" + ",\n".join(written) + "\n  }"
+    return len(memory.history) == 1 and memory == Once(block, memory.at, memory.blocks, memory.quarantines).memory()
 
 
 def from_json(text: str | bytes, what: str, clock: Clock) -> BlocklistModel:
@@ -223,6 +251,7 @@ class BlockFile:
         self._copy = path.with_name(f"{path.name}.saved")
         self.has_copy = False
         self._clock = clock
+        self._histories = HistoryTexts()
         self._last_content: bytes | None = None  # what was saved or read last, also by an earlier process
         self._has_saved = False
         self._copy_unusable = False  # the copy can't be read, and is still in its place
@@ -308,7 +337,7 @@ class BlockFile:
         self._last_content, self._has_saved = content, True
 
     def _content(self, blocklist: BlocklistModel) -> bytes:
-        content = to_json(blocklist, self._clock).encode()
+        content = to_json(blocklist, self._clock, self._histories).encode()
         if len(content) > _MAX_FILE_BYTES:
             content = to_json(blocklist.without_history(), self._clock).encode()
         if len(content) > _MAX_FILE_BYTES:

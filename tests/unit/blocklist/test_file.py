@@ -486,6 +486,25 @@ def test_what_is_saved_is_loaded(path: Path, clock: Clock, file: BlockFile) -> N
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["blocklist.json", "blocklist.json.saved"]
 
 
+def test_each_save_has_the_histories_as_they_are_now(path: Path) -> None:
+    wall = 1_700_000_000.0
+    clock = Clock(wall=lambda: wall, boottime=lambda: 5000.0, boot="this")
+    file, blocks = BlockFile(path, clock), BlocklistModel()
+    for change in (
+        lambda: blocks.add(MESH, Reason.HELD, 1000, None),
+        lambda: blocks.remove(MESH, 2000, "alice"),
+        lambda: blocks.record_failure(MESH, 1, "no answer", 3000),
+        lambda: blocks.add(MESH, Reason.OPERATOR, 4000, None),
+    ):
+        change()
+        for jump in (0, DAY):
+            wall += jump
+            file.save(blocks)
+            assert path.read_text() == to_json(blocks, clock)
+    file.save(BlocklistModel())
+    assert path.read_text() == to_json(BlocklistModel(), clock)
+
+
 def test_before_anything_was_saved_there_is_nothing(
     path: Path, file: BlockFile, caplog: pytest.LogCaptureFixture
 ) -> None:

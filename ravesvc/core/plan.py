@@ -15,6 +15,7 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block
 from ravesvc.core.run_state import RunPhase, RunState
 
+_NO_RUN = RunState()
 ALONE = "the bot left because it was alone; it comes back when there is company"
 
 
@@ -90,7 +91,7 @@ class PlanInput:
 def plan(known: PlanInput) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a process."""
     listed, runs, limits = known.listed or {}, known.runs, known.limits
-    idle = {mesh for mesh in known.unread if not runs.get(mesh, RunState()).present}
+    idle = {mesh for mesh in known.unread if not runs.get(mesh, _NO_RUN).present}
     order = sorted(listed, key=lambda mesh: (not listed[mesh].invited, mesh in idle))
     order += sorted(runs.keys() - listed.keys())
     # Processes that exist count for the limit until they are gone, also those that are stopping.
@@ -99,7 +100,7 @@ def plan(known: PlanInput) -> tuple[Decision, ...]:
     wanted = 0
     made: Counter[int] = Counter()
     for mesh in order:
-        run = runs.get(mesh, RunState())
+        run = runs.get(mesh, _NO_RUN)
         if block := known.blocks.get(mesh):
             decision = _unwanted(mesh, run, block.describe())
         elif known.listed is None:

@@ -597,7 +597,10 @@ class Reconciler:
         record.look_up(self._inventory)
 
     def _record(self, mesh: str) -> MeshState:
-        return self.records.setdefault(mesh, MeshState(mesh))
+        record = self.records.get(mesh)
+        if record is None:
+            record = self.records[mesh] = MeshState(mesh)
+        return record
 
     def _publish(self, mesh: str) -> None:
         self._changed(self._record(mesh))

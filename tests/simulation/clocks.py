@@ -69,15 +69,13 @@ class Clocks:
 
     def __init__(self) -> None:
         self.offset = 0.0
+        # Seconds since some moment before the beginning.
+        self.monotonic = asyncio.get_running_loop().time
         self.boot = "boot-1"
         # Stands in the place of the module `time` where code has it.
         self.module = SimpleNamespace(
             monotonic=self.monotonic, time=self.wall, strftime=time.strftime, localtime=time.localtime
         )
-
-    def monotonic(self) -> float:
-        """Seconds since some moment before the beginning."""
-        return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
         """Seconds since the epoch, as the wall clock of the machine says."""

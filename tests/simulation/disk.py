@@ -35,11 +35,12 @@ class Disk:
         process.cross(f"is about to write {path.name}")
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        new = path.with_name(f".{path.name}.new")
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
-        new.chmod(mode)
+        new = f"{path}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        os.write(descriptor, content.encode() if isinstance(content, str) else content)
+        os.close(descriptor)
         check()
-        new.replace(path)
+        os.replace(new, path)  # noqa: PTH105 - there are hundreds of writes in a day
         process.cross(f"has written {path.name}")
 
     @contextmanager

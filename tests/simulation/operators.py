@@ -138,13 +138,15 @@ def _edit(site: Site, rng: Random) -> None:
     opened_at = site.clocks.monotonic()
     match rng.randrange(4):
         case 0:
+            # Also in the place of a kick, which is an operator's own business.
+            kick_removed = mesh if blocks.get(mesh, {}).get("reason") == "kicked" else ""
             blocks[mesh] = {"meshId": mesh, "reason": "operator", "blockedAt": 0, "blockedUntil": None}
         case 1 | 2 if blocks:
             removed = rng.choice(list(blocks))
             kick_removed = removed if blocks.pop(removed)["reason"] == "kicked" else ""
         case _:
             pass
-    text = json.dumps(top, indent=2)
+    text = json.dumps(top)
 
     def save() -> None:
         site.trace(removed or mesh, "the operator saves an edit of the blocklist")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from unittest.mock import patch
 
 from ravesvc.api.models import Listing
+from ravesvc.blocklist import model
 from ravesvc.blocklist.model import BlocklistChange
 from ravesvc.common.waiting import first_of
 from ravesvc.config.options import Config
@@ -27,6 +28,8 @@ from tests.simulation.runner import SimulatedRunner
 from tests.unit.scenarios.surroundings import SESSION
 
 _HOST = Host(id="simulated", name="simulated")
+# Fewer meshes are remembered than by the real service, or a fleet of this size would come to the bound in years only.
+MAX_MEMORIES = 60
 _TELLS_TIME = (inventory, mesh_state, reconciler)
 
 
@@ -121,6 +124,7 @@ def virtual_time(clocks: Clocks) -> Iterator[None]:
         stack.enter_context(patch.object(command_packages, "find", list))
         for module in _TELLS_TIME:
             stack.enter_context(patch.object(module, "time", clocks.module))
+        stack.enter_context(patch.object(model, "_MAX_MEMORIES", MAX_MEMORIES))
         yield
 
 

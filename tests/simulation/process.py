@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process of the service", default=None)
 
+_FEW_TASKS = 200
 # Turns of the event loop within which all tasks of a process that was killed have to have ended.
 _MAX_TURNS = 1000
 
@@ -23,18 +24,30 @@ class Process:
 
     Attributes:
         alive: whether it was not killed, and has not ended.
-        tasks: those that it has.
     """
 
     def __init__(self, killed: Callable[[], object]) -> None:
         """`killed` is called in a later turn, when a countdown was over."""
         self.alive = True
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._look_through_at = _FEW_TASKS
         self._killed = killed
         self._steps_left: int | None = None
         self._outside = contextvars.copy_context()
         self._context = contextvars.copy_context()
         self._context.run(_process.set, self)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that it has, in the order in which they have begun."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        return self._tasks
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """It has another task."""
+        self._tasks.append(task)
+        if len(self._tasks) > self._look_through_at:
+            self._look_through_at = 2 * len(self.tasks) + _FEW_TASKS
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something in it."""
@@ -70,7 +83,7 @@ class Process:
             if timer._context.get(_process) is self:
                 timer.cancel()
         for _ in range(_MAX_TURNS):
-            for task in sorted(self.tasks, key=_number):
+            for task in self.tasks:
                 task.cancel()
             await asyncio.sleep(0)
             if not self.tasks:
@@ -89,10 +102,5 @@ def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -
     context = options.get("context")
     process = context.get(_process) if context else _process.get()
     if process:
-        process.tasks.add(task)
-        task.add_done_callback(process.tasks.discard)
+        process.add(task)
     return task
-
-
-def _number(task: asyncio.Task[Any]) -> int:
-    return int(task.get_name().rpartition("-")[2] or 0)

@@ -18,7 +18,7 @@ from ravesvc.core.inventory import ROUNDS_TO_FORGET
 from ravesvc.core.run_state import RunPhase
 from ravesvc.errors import RaveError
 from ravesvc.names import ExitStatus
-from tests.simulation.parent import Parent, sizes
+from tests.simulation.parent import MAX_MEMORIES, Parent, sizes
 
 if TYPE_CHECKING:
     from tests.simulation.site import Site
@@ -34,7 +34,7 @@ _TOLERANCE_S = 2.0
 # An outage of all programs is tried again and again, and each try is a loop of crashes.
 _MAX_PROCESSES_PER_HOUR = 200
 # Collections of the service whose size the number of meshes does not bound, and what does.
-_BOUNDED = {"_memories": 2000, "_unblocked_in_revision": 1001, "_ended": 256}
+_BOUNDED = {"_memories": 4 * MAX_MEMORIES, "_unblocked_in_revision": MAX_MEMORIES + 1, "_ended": 256}
 _MAX_PER_MESH = 12
 _MAX_TASKS_PER_MESH = 6
 # A round is begun to find out whether Rave answers, each time that a bot could not get in.

@@ -170,8 +170,8 @@ class RaveApi:
         self._rave.ask()
         return OWN
 
-    async def leave(self, mesh: str) -> None:
-        """See `Api.leave`."""
+    async def leave(self, mesh: str, *, may_repeat: object = None) -> None:
+        """See `Api.leave`; it is not repeated here."""
         await self._wait("a leave")
         self._rave.leave(mesh)
 

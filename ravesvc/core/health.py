@@ -20,13 +20,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase
 from ravesvc.core.runner import MAX_UNANSWERED_CALLS, Runner
+from ravesvc.core.worker_status import WorkerStatus
 from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class Health:
                 return
             self._take_over(record, worker, status)
 
-    def _take_over(self, record: MeshState, worker: WorkerState, status: Mapping[str, Any]) -> None:
+    def _take_over(self, record: MeshState, worker: WorkerState, status: WorkerStatus) -> None:
         if record.worker is not worker:
             # The process was replaced after the question; this answer is that of the old one.
             return
@@ -153,7 +154,7 @@ class Health:
         worker.answer(status, worker.heard)
         self._answered(record.mesh)
 
-    async def _status(self, mesh: str, worker: WorkerState) -> Mapping[str, Any]:
+    async def _status(self, mesh: str, worker: WorkerState) -> WorkerStatus:
         """The answer of a bot, asked again if a signal has crossed it.
 
         Scenario: a bot that has just started answers that it is not connected, and a moment later signals that it is.
@@ -203,11 +204,11 @@ class Health:
         self._unhealthy(record.mesh)
 
 
-def _succeeded(question: asyncio.Task[Mapping[str, Any]]) -> bool:
+def _succeeded(question: asyncio.Task[WorkerStatus]) -> bool:
     return question.done() and not question.cancelled() and question.exception() is None
 
 
-def _was_undelivered(question: asyncio.Task[Mapping[str, Any]]) -> bool:
+def _was_undelivered(question: asyncio.Task[WorkerStatus]) -> bool:
     """Whether the question never reached the bot."""
     error = question.exception() if question.done() and not question.cancelled() else None
     return isinstance(error, RaveError) and error.attributes.get("undelivered") is True

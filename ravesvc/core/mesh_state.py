@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ravesvc import names
 from ravesvc.api.models import Mesh
@@ -16,15 +15,7 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.plan import Decision
 from ravesvc.core.run_state import RunPhase, RunState
-
-# Bounds for what a worker reports, as it may have been taken over: the number of errors, and the largest count.
-_MAX_ERRORS = 16
-_MAX_COUNT = 2**32 - 1
-
-
-def counted(value: object) -> int:
-    """A count from a worker's report; 0 for anything that is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else 0
+from ravesvc.core.worker_status import MAX_COUNT, MAX_ERRORS, WorkerStatus
 
 
 @dataclass(slots=True)
@@ -80,34 +71,25 @@ class WorkerState:
         """Set the last error, cut to a length and without control characters."""
         self.last_error = printable(reason, names.MAX_REPORT_CHARS)
 
-    def fail_commands(self, errors: object) -> None:
-        """Set the errors of plugins, bounded in number and length."""
-        texts = errors if isinstance(errors, list) else []
-        self.command_errors = tuple(printable(text, names.MAX_REPORT_CHARS) for text in texts[:_MAX_ERRORS])
-
-    def answer(self, status: Mapping[str, Any], now: float) -> None:
-        """Apply an answer to GetStatus. A worker of an older version leaves fields out."""
+    def answer(self, status: WorkerStatus, now: float) -> None:
+        """Apply an answer to GetStatus."""
         self.ready = True
-        self.attempts = counted(status.get("Attempts"))
-        self.fail_commands(status.get("CommandErrors"))
-        self.unshown = counted(status.get("UnshownMessages"))
-        self.chat_form = printable(status.get("ChatForm"), 20)
-        self.debug = status.get("Debug") is True
-        self.edition = Edition(printable(status.get("Version"), 40), printable(status.get("SettingsDigest"), 64))
-        if status.get("Connected") is not True:
-            self.disconnect(status.get("LastError"))
+        self.attempts = status.attempts
+        self.command_errors = status.command_errors
+        self.unshown = status.unshown
+        self.chat_form = status.chat_form
+        self.debug = status.debug
+        self.edition = status.edition
+        if not status.connected:
+            self.disconnect(status.last_error)
             return
-        lasted = _lasted(status.get("ConnectedUSec"), now)
+        # At most the time since the machine was booted.
+        lasted = min(status.connected_s, now)
         # The worker knows since when it is connected; the service may have been started later. Differences up to a
         # second come from the time that the message took.
         if not self.connected or (lasted and abs(now - lasted - self.connected_at) > 1):
             self.connect(now, lasted=lasted)
-        self.fail(status.get("LastError"))
-
-
-def _lasted(usec: object, now: float) -> float:
-    """For how many seconds a connection has lasted, at most the time since the machine was booted."""
-    return min(usec / 1_000_000, now) if isinstance(usec, int) and usec > 0 else 0.0
+        self.fail(status.last_error)
 
 
 @dataclass(slots=True)
@@ -200,7 +182,7 @@ class MeshState:
 
 def unshown(records: Iterable[MeshState]) -> int:
     """How many messages of all bots have had no echo."""
-    return min(sum(record.worker.unshown for record in records), _MAX_COUNT)
+    return min(sum(record.worker.unshown for record in records), MAX_COUNT)
 
 
 def usual_chat_form(mesh: str, records: Mapping[str, MeshState]) -> str:
@@ -223,4 +205,4 @@ def _server(record: MeshState | None) -> str:
 
 def command_errors(records: Iterable[MeshState]) -> list[str]:
     """The errors of the operator's plugins in all meshes, each once, sorted."""
-    return sorted({error for record in records for error in record.worker.command_errors})[:_MAX_ERRORS]
+    return sorted({error for record in records for error in record.worker.command_errors})[:MAX_ERRORS]

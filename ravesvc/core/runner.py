@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.worker_events import WorkerEvent
+from ravesvc.core.worker_status import WorkerStatus
 from ravesvc.names import Announcement
 
 # The calls that a bot may leave unanswered. One that hangs for a minute answers them later.
@@ -91,8 +92,8 @@ class Runner(Protocol):
     async def was_stopped_by_hand(self, mesh: str, order: str) -> bool:
         """Whether an operator has given this order, to stop this mesh alone and not to start it again."""
 
-    async def status(self, mesh: str) -> Mapping[str, Any]:
-        """The status of a bot, with the keys of `GetStatus`. The values are not checked.
+    async def status(self, mesh: str) -> WorkerStatus:
+        """The status of a bot.
 
         Raises also what the bot answers, and BadData. If the call never reached the bot, the error has the attribute
         `undelivered`.

@@ -19,8 +19,9 @@ from ravesvc.common.signal import Signal
 from ravesvc.config.worker_settings import STABLE_AFTER_S
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.inventory import Inventory
-from ravesvc.core.mesh_state import MeshState, command_errors, counted
+from ravesvc.core.mesh_state import MeshState, command_errors
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_status import counted, error_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,6 @@ class WorkerReports:
     def _command_errors(self, record: MeshState, event: CommandErrors) -> None:
         # All bots load the same plugins, so log an error only for the first bot that reports it.
         known = command_errors(self._records.values())
-        record.worker.fail_commands(event.errors)
+        record.worker.command_errors = error_texts(event.errors)
         for error in sorted({*record.worker.command_errors} - {*known}):
             self.news.emit(WorkerNews(record.mesh, event, error))

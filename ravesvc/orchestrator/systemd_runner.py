@@ -15,6 +15,7 @@ from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.runner import RunChange, WorkerReport
 from ravesvc.core.worker_events import read_event
+from ravesvc.core.worker_status import WorkerStatus
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.exit_notes import ExitNotes
@@ -167,7 +168,7 @@ class SystemdRunner:
         unit = monitor.state(mesh)
         return not unit.running and (unit.job == NO_JOB or await monitor.job_type(unit.job) in _STOPS)
 
-    async def status(self, mesh: str) -> Mapping[str, Any]:
+    async def status(self, mesh: str) -> WorkerStatus:
         """See `Runner`."""
         return await self.workers.status(mesh)
 

@@ -30,6 +30,7 @@ from ravesvc.common.log_fields import about
 from ravesvc.common.text import printable
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.core.runner import MAX_UNANSWERED_CALLS
+from ravesvc.core.worker_status import WorkerStatus, read_status
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 
@@ -126,11 +127,11 @@ class Workers:
         await self._bus.match(rule, self._signalled, self._accepts)
         self._bus.on_large_message(self._suspect)
 
-    async def status(self, mesh: str) -> dict[str, Any]:
+    async def status(self, mesh: str) -> WorkerStatus:
         """The status of a worker (GetStatus). Raises as `call` does, and BadData if the answer is no status."""
         match await self.call(mesh, "GetStatus"):
-            case [dict() as status]:
-                return status
+            case [dict() as answer]:
+                return read_status(answer)
         raise RaveError(Code.BAD_DATA, f"the bot of mesh {mesh} has not answered with its status", mesh=mesh)
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:

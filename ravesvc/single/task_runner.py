@@ -25,6 +25,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, WorkerReport
 from ravesvc.core.worker_events import ErrorReported, read_event
+from ravesvc.core.worker_status import WorkerStatus, error_texts
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
@@ -145,21 +146,20 @@ class TaskRunner:
         """See `Runner`."""
         return False
 
-    async def status(self, mesh: str) -> Mapping[str, Any]:
+    async def status(self, mesh: str) -> WorkerStatus:
         """See `Runner`."""
         worker = self._worker(mesh)
         status = worker.status()
-        return {
-            "Connected": status.connected,
-            "ConnectedUSec": int(status.lasted * 1_000_000),
-            "Attempts": status.attempts,
-            "LastError": status.last_error,
-            "CommandErrors": list(status.command_errors),
-            "UnshownMessages": status.unshown,
-            "ChatForm": status.chat_form,
-            "Version": worker.edition.version,
-            "SettingsDigest": worker.edition.digest,
-        }
+        return WorkerStatus(
+            connected=status.connected,
+            connected_s=status.lasted,
+            attempts=status.attempts,
+            last_error=status.last_error,
+            command_errors=error_texts(status.command_errors),
+            unshown=status.unshown,
+            chat_form=status.chat_form,
+            edition=worker.edition,
+        )
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """See `Runner`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.runner import MAX_UNANSWERED_CALLS, RunChange, WorkerReport
 from ravesvc.core.worker_events import WorkerEvent
+from ravesvc.core.worker_status import WorkerStatus, read_status
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from tests.simulation.bot import Bot
@@ -134,9 +134,9 @@ class SimulatedRunner:
         self._process.cross("asks whose an order was")
         return self._machine.was_by_hand(order) and not self._machine.run_of(mesh).runs
 
-    async def status(self, mesh: str) -> Mapping[str, Any]:
+    async def status(self, mesh: str) -> WorkerStatus:
         """See `Runner`."""
-        return (await self._asked(mesh)).status()
+        return read_status((await self._asked(mesh)).status())
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """See `Runner`."""

@@ -11,6 +11,7 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core.mesh_state import MeshState, command_errors
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.core.worker_events import PauseRequested, read_event
+from ravesvc.core.worker_status import WorkerStatus
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.worker_client import Workers
 from tests.fuzz.rules import all_values, bus_body, finished, is_finite
@@ -59,7 +60,7 @@ def _edition(edition: Edition | None) -> tuple[str, ...]:
     return dataclasses.astuple(edition) if edition else ()
 
 
-def _check_status(status: dict[str, object]) -> None:
+def _check_status(status: WorkerStatus) -> None:
     record = MeshState(_MESH)
     record.worker.answer(status, _NOW_S)
     worker = record.worker

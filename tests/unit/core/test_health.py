@@ -18,6 +18,7 @@ from ravesvc.core import health as health_module
 from ravesvc.core.health import MAX_SILENCE_S, Health, Stats, stats
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase, RunState
+from ravesvc.core.worker_status import WorkerStatus, read_status
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import worker_client as workers_module
 from ravesvc.orchestrator.worker_client import Workers
@@ -56,7 +57,7 @@ class Children:
         self.bus.set()
         self.mute: set[str] = set()
 
-    async def status(self, mesh: str) -> dict[str, Any]:
+    async def status(self, mesh: str) -> WorkerStatus:
         self.asked.append(mesh)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -68,7 +69,7 @@ class Children:
             self.under_way -= 1
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return read_status(answer)
 
     async def catch_up(self) -> None:
         await self.bus.wait()
@@ -163,12 +164,12 @@ async def test_an_answer_that_is_older_than_a_signal_is_asked_for_again(monkeypa
     async with scene_of() as scene:
         told = [{**WELL, "Connected": False}, WELL]
 
-        async def status(mesh: str) -> dict[str, Any]:
+        async def status(mesh: str) -> WorkerStatus:
             if len(told) == 2:
                 # With the answer comes a signal, which is handled first.
                 scene.worker(mesh).signals += 1
                 scene.worker(mesh).connect(1000.0)
-            return told.pop(0)
+            return read_status(told.pop(0))
 
         monkeypatch.setattr(scene.children, "status", status)
         await scene.ask_at(1001.0)
@@ -368,11 +369,11 @@ async def test_an_answer_to_the_last_question_counts(monkeypatch: pytest.MonkeyP
     async with scene_of() as scene:
         answers = [NO_ANSWER, WELL]
 
-        async def status(mesh: str) -> dict[str, Any]:
+        async def status(mesh: str) -> WorkerStatus:
             answer = answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            return read_status(answer)
 
         monkeypatch.setattr(scene.children, "status", status)
         await scene.ask_at(1100)
@@ -456,7 +457,7 @@ async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
         monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 20)
         child.answers.set()
         await until(lambda: not workers.is_mute("a"))
-        assert await workers.status("a") == {"Connected": True}
+        assert (await workers.status("a")).connected
 
 
 @pytest.mark.slow

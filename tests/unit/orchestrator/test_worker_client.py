@@ -174,7 +174,7 @@ async def test_a_second_connection_of_a_child_takes_nothing_over_while_the_first
             await here.workers.mesh_of(second.unique_name)
         assert caught.value.code is Code.ACCESS_DENIED
         assert here.heard == [(MESH, "Ready")]
-        assert (await here.workers.status(MESH))["Title"] == "A film"
+        assert (await here.workers.status(MESH)).connected
         assert caplog.text.count("A second connection") == 1
         await first.close()
         child_on(third, MESH).emit("Connected")
@@ -336,7 +336,7 @@ async def test_a_child_is_found_by_its_name_verified_and_remembered(
         here.units[bus.unique_name] = names.mesh_unit(MESH)
         child = child_on(bus, MESH)
         await bus.request_name(names.worker_name(MESH))
-        assert await here.workers.status(MESH) == {"Connected": True, "Title": "A film"}
+        assert (await here.workers.status(MESH)).connected
         await here.workers.call(MESH, "RestartConnection")
         assert child.restarts == 1
         with pytest.raises(RaveError, match="ending") as e:

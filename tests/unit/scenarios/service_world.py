@@ -20,6 +20,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition
 from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core import service as core_service_module
 from ravesvc.core.mesh_state import usual_chat_form
+from ravesvc.core.worker_status import WorkerStatus, read_status
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program_module
 from ravesvc.orchestrator.app import Orchestrator
@@ -199,8 +200,8 @@ class ServiceWorld(ProgramWorld):
                 return
         raise AssertionError("it never comes to rest")
 
-    async def _status(self, mesh: str) -> dict[str, Any]:
-        return self._processes[mesh].status()
+    async def _status(self, mesh: str) -> WorkerStatus:
+        return read_status(self._processes[mesh].status())
 
     # Bots.
 

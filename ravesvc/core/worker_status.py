@@ -1,0 +1,72 @@
+"""How a bot says that it is: its answer to GetStatus, read so that any answer can be kept.
+
+A bot runs commands of strangers and may have been taken over. So a value of another type counts as left out, which is
+also how the answer of an older version is read; texts and numbers are bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ravesvc import names
+from ravesvc.common.text import printable
+from ravesvc.config.worker_settings import Edition
+
+# Bounds: the number of errors of plugins, and the largest count.
+MAX_ERRORS = 16
+MAX_COUNT = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatus:
+    """The status of a bot.
+
+    Attributes:
+        connected: whether it is in its mesh.
+        connected_s: for how many seconds.
+        attempts: how many attempts to connect have failed in a row.
+        last_error: its last error in words; empty if there is none.
+        command_errors: what is wrong with the operator's plugins, in sentences.
+        unshown: how many of its messages have had no echo.
+        chat_form: the form in which its server shows chat; empty until it has found that out.
+        debug: whether it logs at the level debug.
+        edition: the version of its program and the digest of its settings.
+    """
+
+    connected: bool = False
+    connected_s: float = 0.0
+    attempts: int = 0
+    last_error: str = ""
+    command_errors: tuple[str, ...] = ()
+    unshown: int = 0
+    chat_form: str = ""
+    debug: bool = False
+    edition: Edition
+
+
+def read_status(answer: Mapping[str, Any]) -> WorkerStatus:
+    """The status in an answer to GetStatus, which may hold anything."""
+    usec, errors = answer.get("ConnectedUSec"), answer.get("CommandErrors")
+    return WorkerStatus(
+        connected=answer.get("Connected") is True,
+        connected_s=usec / 1_000_000 if isinstance(usec, int) and usec > 0 else 0.0,
+        attempts=counted(answer.get("Attempts")),
+        last_error=printable(answer.get("LastError"), names.MAX_REPORT_CHARS),
+        command_errors=error_texts(errors if isinstance(errors, list) else []),
+        unshown=counted(answer.get("UnshownMessages")),
+        chat_form=printable(answer.get("ChatForm"), 20),
+        debug=answer.get("Debug") is True,
+        edition=Edition(printable(answer.get("Version"), 40), printable(answer.get("SettingsDigest"), 64)),
+    )
+
+
+def counted(value: object) -> int:
+    """A count from a worker's report; 0 for anything that is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else 0
+
+
+def error_texts(errors: Sequence[object]) -> tuple[str, ...]:
+    """The errors of plugins from a worker's report, bounded in number and length."""
+    return tuple(printable(error, names.MAX_REPORT_CHARS) for error in errors[:MAX_ERRORS])

@@ -41,9 +41,9 @@ class ManualOverrides:
                 log.warning("Whether an operator has started mesh %s could not be found out: %s", mesh, e)
                 continue
             if started_at_us > self._blocklist.to_wall_us(block.since):
-                self.starting(mesh)
+                self.lift_hold(mesh)
 
-    async def stopping(self, mesh: str, order: str) -> None:
+    async def hold_if_stopped_by_hand(self, mesh: str, order: str) -> None:
         """Hold a mesh whose process is stopped by an order that is not the service's, if an operator has given it."""
         try:
             by_hand = await self._runner.was_stopped_by_hand(mesh, order)
@@ -53,10 +53,8 @@ class ManualOverrides:
         if by_hand:
             self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)
 
-    def starting(self, mesh: str) -> bool:
-        """Lift the hold of a mesh that an operator starts by hand; returns whether another block is in force."""
+    def lift_hold(self, mesh: str) -> None:
+        """Lift the hold of a mesh that an operator has started by hand. Another block stays in force."""
         block = self._blocklist.get(mesh)
         if block and block.reason is Reason.HELD:
             self._blocklist.remove(mesh, _ACTOR)
-            return False
-        return block is not None

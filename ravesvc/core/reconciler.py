@@ -476,7 +476,7 @@ class Reconciler:
     async def _finish(self, mesh: str, cancelled_order: str | None) -> None:
         """Hold the mesh if its start was replaced by an operator's stop, which `cancelled_order` names."""
         if cancelled_order is not None:
-            await self._overrides.stopping(mesh, cancelled_order)
+            await self._overrides.hold_if_stopped_by_hand(mesh, cancelled_order)
 
     def _examine_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
@@ -546,7 +546,7 @@ class Reconciler:
             return
         self._examine_if_ended(mesh)
         if change.stop_order is not None:
-            self._spawn(self._overrides.stopping(mesh, change.stop_order))
+            self._spawn(self._overrides.hold_if_stopped_by_hand(mesh, change.stop_order))
         if run.runs and not old.present:
             self._started_by_hand(mesh)
         elif run.runs and self._blocklist.get(mesh):
@@ -561,7 +561,8 @@ class Reconciler:
     def _started_by_hand(self, mesh: str) -> None:
         """An operator has started a mesh, and wants the bot there even if the room is empty."""
         self._blocklist.clear_left_alone(mesh)
-        if self._overrides.starting(mesh):
+        self._overrides.lift_hold(mesh)
+        if self._blocklist.get(mesh):
             # Another block is in force: the plan stops the mesh again.
             self._schedule_apply()
 

@@ -1,7 +1,7 @@
 """The link between a worker and its parent: what the worker asks of it and tells it, and the other way round.
 
 With the service as its parent a worker uses the message bus (`bus_link`). In single-process mode the parent is in the
-same process (`ravesvc.single.host`).
+same process (`ravesvc.single.local_link`).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ravesvc.core.service import BotService
 from ravesvc.core.video_requests import Videos
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.library import Library, open_library
-from ravesvc.single.host import RoomParent
+from ravesvc.single.local_link import LocalParent
 from ravesvc.single.task_runner import TaskRunner
 
 log = logging.getLogger(__name__)
@@ -127,9 +127,9 @@ class App:
         if self._lock is not None:
             os.close(self._lock)
 
-    def _parent(self, mesh: str) -> RoomParent:
+    def _parent(self, mesh: str) -> LocalParent:
         """The parent that the bot of a mesh asks."""
-        return RoomParent(mesh, self._service.requests, self._videos)
+        return LocalParent(mesh, self._service.requests, self._videos)
 
     def _raise_if_elsewhere(self) -> None:
         if self._service.hosts.obstacle:

@@ -29,7 +29,7 @@ from ravesvc.core.worker_status import WorkerStatus, error_texts
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
-from ravesvc.single.host import RoomLink, RoomParent
+from ravesvc.single.local_link import LocalLink, LocalParent
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TaskRunner:
         self,
         settings: Config,
         *,
-        parent: Callable[[str], RoomParent],
+        parent: Callable[[str], LocalParent],
         session: Callable[[], Session | None],
         commands: Sources,
     ) -> None:
@@ -243,7 +243,7 @@ class TaskRunner:
     async def _run_once(self, mesh: str, bot: _Bot) -> tuple[ExitStatus, str]:
         """Run one worker; returns its exit status, and if it has crashed, the exception in words."""
         try:
-            link = partial(RoomLink, parent=self._parent(mesh), commands=self._commands, heard=self._heard)
+            link = partial(LocalLink, parent=self._parent(mesh), commands=self._commands, received=self._received)
             bot.worker = Worker(mesh, self._mesh_settings, self._edition, self._session(), link)
             return await bot.worker.run(bot.stopped), ""
         except Exception as error:
@@ -262,7 +262,7 @@ class TaskRunner:
             del self._runs[mesh]
         self.changed.emit(RunChange(mesh, old, run))
 
-    def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
+    def _received(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
         """Pass on a report of a bot. It is not logged, as the bot has done so itself."""
         if event := read_event(member, arguments):
             self.reported.emit(WorkerReport(mesh, event))

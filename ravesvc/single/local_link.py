@@ -1,4 +1,4 @@
-"""The host of a worker whose parent is in the same process: requests and reports are method calls."""
+"""The link of a worker to a parent in the same process: requests and reports are method calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ravesvc.core.video_requests import Videos
 from ravesvc.mesh.parent_link import ConnectAdvice, WorkerControl
 
 
-class RoomParent:
+class LocalParent:
     """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.parent_link.ParentApi`."""
 
     def __init__(
@@ -141,26 +141,26 @@ class RoomParent:
         await self._requests.login_ended(self._mesh)
 
 
-class RoomLink:
-    """Implements `ravesvc.mesh.parent_link.ParentLink`. `heard(mesh, signal, arguments)` is what the worker says."""
+class LocalLink:
+    """Implements `ravesvc.mesh.parent_link.ParentLink`; `received(mesh, signal, arguments)` takes its signals."""
 
     advice = FOR_ONE_PROCESS
 
     def __init__(
         self,
-        face: WorkerControl,
-        parent: RoomParent,
+        worker: WorkerControl,
+        parent: LocalParent,
         commands: Sources,
-        heard: Callable[[str, str, Sequence[Any]], None],
+        received: Callable[[str, str, Sequence[Any]], None],
     ) -> None:
         self.parent = parent
         self.commands = commands
-        self._face = face
-        self._heard = heard
+        self._worker = worker
+        self._received = received
 
     async def join(self) -> None:
         """See `ParentLink`."""
-        self._face.on_new_peer()
+        self._worker.on_new_peer()
 
     async def keep(self) -> None:
         """See `ParentLink`. The parent does not go away."""
@@ -174,7 +174,7 @@ class RoomLink:
 
     def emit(self, signal: str, *args: Any) -> None:
         """See `ParentLink`."""
-        self._heard(self._face.mesh, signal, args)
+        self._received(self._worker.mesh, signal, args)
 
     def show_status(self, status: str) -> None:
         """See `ParentLink`. The log says the same."""

@@ -116,6 +116,10 @@ test-faults: .venv/ready deb ## the fault table: tests on a booted Debian 13 in 
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
 	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -n 4 --dist loadgroup
 
+.PHONY: test-old
+test-old: .venv/ready deb ## booted tests of revision REV, by default the last release, with the packages of this tree
+	$(PYTHON) -m tests.earlier $(REV)
+
 .PHONY: bench-starts
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100
 	$(PYTHON) packaging/bench/starts.py --bots $(or $(BOTS),100)

@@ -8,20 +8,17 @@ answer or a start.
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 # Puts the test bed on the path.
 from starts import BYTES_PER_BOT, CHECKOUT, TIMEOUT, Start, begin, start, touch_memory  # isort: skip
 
-from testbed.build import build
+from testbed.build import build, export
 from testbed.host import BedError
 from testbed.machine import CommandFailed, Machine, installed
 
@@ -91,19 +88,6 @@ class Side:
         return self.machine.run(["cat", f"/proc/{pid}/{name}"]).stdout
 
 
-def export(revision: str) -> Path:
-    """Write the files of a revision into a directory of their own. Raises BedError."""
-    directory = SCRATCH / "tree"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    try:
-        archive = subprocess.run(["git", "archive", revision], cwd=CHECKOUT, check=True, capture_output=True)
-    except subprocess.CalledProcessError as e:
-        raise BedError(f"git does not know {revision}: {e.stderr.decode().strip()}") from e
-    subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
-    return directory
-
-
 def measure(sides: list[Side]) -> None:
     """Do everything on both, by turns: what disturbs this machine disturbs both."""
     touch_memory(len(sides) * BOTS * BYTES_PER_BOT)
@@ -150,7 +134,8 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             sides = []
-            for name, tree in ((revision, export(revision)), ("this tree", CHECKOUT)):
+            export(CHECKOUT, revision, SCRATCH / "tree")
+            for name, tree in ((revision, SCRATCH / "tree"), ("this tree", CHECKOUT)):
                 machine = stack.enter_context(installed(build(tree), SCRATCH / "logs" / name))
                 sides.append(Side(name, machine, *begin(machine, BOTS)))
             measure(sides)

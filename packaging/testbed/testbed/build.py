@@ -6,6 +6,7 @@ a Debian 13, and without lintian.
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -66,6 +67,17 @@ def checkout_files(source: Path) -> list[str]:
         ).stdout
     names = os.fsdecode(listing).split("\0")
     return sorted(name for name in names if name)
+
+
+def export(source: Path, revision: str, directory: Path) -> None:
+    """Write the files of a revision of a checkout into a directory, which becomes theirs alone. Raises BedError."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    try:
+        archive = subprocess.run(["git", "archive", revision], cwd=source, check=True, capture_output=True)
+    except subprocess.CalledProcessError as e:
+        raise BedError(f"git does not know {revision}: {e.stderr.decode().strip()}") from e
+    subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
 
 
 def _digest(source: Path, files: list[str]) -> str:

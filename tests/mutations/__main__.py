@@ -105,14 +105,15 @@ def write(file: Path, text: str) -> None:
 
 def finders(tree: Path, mutation: Mutation) -> list[str]:
     """What finds the mutation in a tree: a quick test, the simulated year, or both."""
-    found = []
     with mutated(tree, mutation):
         test = run(tree, (*PYTEST, f"tests/unit/{mutation.tests}"), FAILED_TEST)
-        if mutation.in_year and (promise := run(tree, YEAR, BROKEN_PROMISE)):
-            found.append(f"the simulated year ({promise})")
-    # A test that fails without the mutation as well has found nothing.
+        promise = run(tree, YEAR, BROKEN_PROMISE) if mutation.in_year else ""
+    found = []
+    # What fails without the mutation as well has found nothing.
     if test and not run(tree, (*PYTEST, test), FAILED_TEST):
-        found.insert(0, test)
+        found.append(test)
+    if promise and not run(tree, YEAR, BROKEN_PROMISE):
+        found.append(f"the simulated year ({promise})")
     return found
 
 

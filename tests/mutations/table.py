@@ -52,10 +52,10 @@ MUTATIONS = (
         "core/test_exit_policy.py",
     ),
     Mutation(
-        "There are never more bots than max_processes.",
+        "There are never more bots than max_processes, also while one is still stopping.",
         "core/plan.py",
-        "limit is not None and wanted >= limit:",
-        "limit is not None and wanted > limit:",
+        "present >= limits.total:",
+        "present > limits.total:",
         "core/test_plan.py",
     ),
     Mutation(

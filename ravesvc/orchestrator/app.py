@@ -39,7 +39,7 @@ from ravesvc.orchestrator.dbus.callers import Callers
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.orchestrator.dbus.store import StoreObject
 from ravesvc.orchestrator.exit_notes import ExitNotes
 from ravesvc.orchestrator.file_watch import FileWatch
@@ -169,14 +169,14 @@ class Orchestrator:
         # Answers about callers must not stand behind what these callers send.
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))
-        authority = Authority(bus, callers)
-        self._objects = MeshObjects(bus, lambda mesh: MeshObject(authority, service.roll, mesh))
-        self._blocklist = BlocklistObject(authority, service.blocklist)
-        self._account = AccountObject(authority, service.account, service.state)
-        self._permissions = PermissionsObject(authority, service.state, service.claims, settings.command_prefix[0])
-        self._store = StoreObject(authority, service.state, service.account, service.memory, service.refresh)
+        access = AccessCheck(bus, callers)
+        self._objects = MeshObjects(bus, lambda mesh: MeshObject(access, service.roll, mesh))
+        self._blocklist = BlocklistObject(access, service.blocklist)
+        self._account = AccountObject(access, service.account, service.state)
+        self._permissions = PermissionsObject(access, service.state, service.claims, settings.command_prefix[0])
+        self._store = StoreObject(access, service.state, service.account, service.memory, service.refresh)
         self._manager = ManagerObject(
-            authority,
+            access,
             reconciler=service.reconciler,
             discovery=service.discovery,
             blocklist=service.blocklist,

@@ -323,19 +323,19 @@ def site(
 
 @pytest.fixture
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests, the parent allows its callers everything, as it does to root."""
-    from ravesvc.orchestrator.dbus.polkit import Authority
+    """The service allows its callers everything, as it does to root, also if root does not run the tests."""
+    from ravesvc.orchestrator.dbus.polkit import AccessCheck
 
     async def allows(*_: Any) -> bool:
         return True
 
-    monkeypatch.setattr(Authority, "_allows", allows)
+    monkeypatch.setattr(AccessCheck, "_allows", allows)
 
 
 @pytest.fixture(scope="session")
 @marking.marks_its_tests("mongo")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
-    """A MongoDB server for everybody: give each test a database of its own."""
+    """A MongoDB server for all tests: give each one a database of its own."""
     from tests.unit.mongod import plain
 
     server = plain(tmp_path_factory.mktemp("mongod"))

@@ -35,7 +35,7 @@ from ravesvc.orchestrator.dbus.store import StoreObject
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Contents, Credentials, Host
 from tests.unit.bus_fakes import connected
-from tests.unit.fake_authority import FakeAuthority
+from tests.unit.fake_access import FakeAccessCheck
 from tests.unit.fake_store import FakeCopy, FakeRecord, FakeStore
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
@@ -186,8 +186,8 @@ class Site:
         self.discovery = Discovery(self._read, 60.0, lambda: None)
         self.blocklist = FakeBlocks()
         self.roll = FakeRoll()
-        self.authority = FakeAuthority()
-        self.rights = self.authority.rights
+        self.access = FakeAccessCheck()
+        self.rights = self.access.rights
         self.heard: list[SignalMessage] = []
         self.claims = Claims("")
         self.forgotten: list[int] = []
@@ -196,13 +196,13 @@ class Site:
         )
         self.starts = StartPolicy("api.test", 0)
         self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
-        authority: Any = self.authority
+        access: Any = self.access
         core_account: Any = self.account
-        self.account_object = AccountObject(authority, core_account, self.state)
-        self.permissions = PermissionsObject(authority, self.state, self.claims, "?")
-        self.store_object = StoreObject(authority, self.state, core_account, self.memory, self._refresh)
+        self.account_object = AccountObject(access, core_account, self.state)
+        self.permissions = PermissionsObject(access, self.state, self.claims, "?")
+        self.store_object = StoreObject(access, self.state, core_account, self.memory, self._refresh)
         self.manager = ManagerObject(
-            authority,
+            access,
             reconciler=self.reconciler,  # type: ignore[arg-type]
             discovery=self.discovery,
             blocklist=self.blocklist,  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from ravesvc.config.identity import usual_shape
 from ravesvc.core.account import Account
 from ravesvc.errors import RaveError
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store import credentials_file
 from ravesvc.store.cached_store import CachedStore
 
@@ -44,8 +44,8 @@ class AccountObject(Interface):
         "LoginFinished": {"error": "s", "message": "s"},
     }
 
-    def __init__(self, authority: Authority, account: Account, state: CachedStore) -> None:
-        super().__init__(authority)
+    def __init__(self, access: AccessCheck, account: Account, state: CachedStore) -> None:
+        super().__init__(access)
         self._account = account
         self._state = state
 

@@ -12,7 +12,7 @@ from ravesvc.bus import Call, Interface, method
 from ravesvc.common.text import count, printable
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 
 _MAX_DETAIL_CHARS = 200
 # Microseconds; a hundred years stand for a block without an end.
@@ -47,9 +47,9 @@ class BlocklistObject(Interface):
         "Unblocked": {"id": "s", "reason": "s", "actor": "s"},
     }
 
-    def __init__(self, authority: Authority, blocklist: Blocklist) -> None:
-        super().__init__(authority)
-        self._authority = authority
+    def __init__(self, access: AccessCheck, blocklist: Blocklist) -> None:
+        super().__init__(access)
+        self._access = access
         self._blocklist = blocklist
 
     @method(returns={"entries": "a(ssttssu)"}, action=PolkitAction.READ)
@@ -110,7 +110,7 @@ class BlocklistObject(Interface):
         if block and block.reason is Reason.KICKED:
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked already: {block.describe()}", mesh=mesh)
         seconds = usec / 1_000_000 if usec else math.inf
-        actor = await self._authority.actor(call)
+        actor = await self._access.actor(call)
         await await_saved(
             mesh,
             self._blocklist.add(
@@ -125,7 +125,7 @@ class BlocklistObject(Interface):
         Errors: InvalidArgument, BadFile (in force, but not saved).
         """
         mesh = names.mesh_id(id)
-        actor = await self._authority.actor(call)
+        actor = await self._access.actor(call)
         blocked = self._blocklist.get(mesh) is not None
         await await_saved(mesh, self._blocklist.remove(mesh, actor))
         return blocked
@@ -144,7 +144,7 @@ class BlocklistObject(Interface):
         if len(entries) > _MAX_ENTRIES:
             text = f"{len(entries)} entries are too many at once"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MAX_ENTRIES}")
-        actor = await self._authority.actor(call)
+        actor = await self._access.actor(call)
         taken, over, saved = self._blocklist.import_entries([self._entry(*entry, actor) for entry in entries])
         if not await saved:
             raise not_saved_error(count(taken, "entry"))

@@ -23,7 +23,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.version import __version__
 
@@ -118,7 +118,7 @@ class ManagerObject(Interface):
 
     def __init__(
         self,
-        authority: Authority,
+        access: AccessCheck,
         *,
         reconciler: Reconciler,
         discovery: Discovery,
@@ -130,8 +130,8 @@ class ManagerObject(Interface):
         starts: StartPolicy,
         hosts: HostRecord,
     ) -> None:
-        super().__init__(authority)
-        self._authority = authority
+        super().__init__(access)
+        self._access = access
         self._reconciler = reconciler
         self._discovery = discovery
         self._blocklist = blocklist
@@ -226,7 +226,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NoSuchMesh, Blocked, BadFile.
         """
-        await self._reconciler.start_mesh(names.mesh_id(id), await self._authority.actor(call))
+        await self._reconciler.start_mesh(names.mesh_id(id), await self._access.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
@@ -236,7 +236,7 @@ class ManagerObject(Interface):
 
         Errors: InvalidArgument, NoSuchMesh, BadFile.
         """
-        await self._reconciler.stop_mesh(names.mesh_id(id), await self._authority.actor(call))
+        await self._reconciler.stop_mesh(names.mesh_id(id), await self._access.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002

@@ -9,7 +9,7 @@ from ravesvc import names
 from ravesvc.bus import Bus, Interface
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.rolling_restart import RollingRestart
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 
 
 class MeshObject(Interface):
@@ -55,8 +55,8 @@ class MeshObject(Interface):
         "SinceTimestamp": "t",
     }
 
-    def __init__(self, authority: Authority, roll: RollingRestart, mesh: str) -> None:
-        super().__init__(authority)
+    def __init__(self, access: AccessCheck, roll: RollingRestart, mesh: str) -> None:
+        super().__init__(access)
         self._roll = roll
         self.set(Id=mesh, Unit=names.mesh_unit(mesh))
 

@@ -14,7 +14,7 @@ from ravesvc.core import validation
 from ravesvc.core.admin_claims import VALID_S, Claims
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Contents
 
@@ -40,9 +40,9 @@ class PermissionsObject(Interface):
     interface = names.PERMISSIONS_INTERFACE
     properties: ClassVar = {"Admins": "u", "Permissions": "u"}
 
-    def __init__(self, authority: Authority, state: CachedStore, claims: Claims, prefix: str) -> None:
+    def __init__(self, access: AccessCheck, state: CachedStore, claims: Claims, prefix: str) -> None:
         """`prefix` begins a command in a room."""
-        super().__init__(authority)
+        super().__init__(access)
         self._state = state
         self._claims = claims
         self._prefix = prefix

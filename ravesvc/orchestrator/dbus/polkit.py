@@ -53,7 +53,7 @@ class _Slots:
         raise RaveError(Code.RATE_LIMITED, why, hint="try again in a while")
 
 
-class Authority:
+class AccessCheck:
     """Passes or refuses a call. The subject is always the caller's bus name, which no other process can get."""
 
     def __init__(self, bus: Bus, callers: Callers) -> None:

@@ -15,7 +15,7 @@ from ravesvc.core.account import Account
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store import export
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Contents
@@ -42,14 +42,14 @@ class StoreObject(Interface):
 
     def __init__(
         self,
-        authority: Authority,
+        access: AccessCheck,
         state: CachedStore,
         account: Account,
         memory: RoomMemory,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
-        super().__init__(authority)
+        super().__init__(access)
         self._state = state
         self._account = account
         self._memory = memory

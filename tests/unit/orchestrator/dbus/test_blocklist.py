@@ -18,7 +18,7 @@ from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
-from tests.unit.fake_authority import FakeAuthority
+from tests.unit.fake_access import FakeAccessCheck
 from tests.unit.fake_systemd import MESH, OTHER, new_mesh, settle
 
 Run = Callable[[Any], Any]
@@ -49,12 +49,12 @@ class Site:
         self.client = client
         self.path = path
         self.time = Time()
-        self.authority = FakeAuthority()
+        self.access = FakeAccessCheck()
         self.heard: list[SignalMessage] = []
         self.blocks = Blocklist(
             path, 3600.0, self.time.clock, announce=self._announce, changed=lambda: self.object.show(), retry_s=0.005
         )
-        self.object = BlocklistObject(self.authority, self.blocks)  # type: ignore[arg-type]
+        self.object = BlocklistObject(self.access, self.blocks)  # type: ignore[arg-type]
 
     def _announce(self, change: BlocklistChange) -> None:
         self.object.show()
@@ -116,7 +116,7 @@ async def test_an_empty_list(bus_address: str, path: Path) -> None:
         assert await site.ask("GetHistory", "s", MESH) == [[]]
         assert await site.properties() == {"Total": 0, "Permanent": 0, "Temporary": 0, "Error": ""}
         read = PolkitAction.READ
-        assert site.authority.rights == [("ListEntries", read), ("GetStats", read), ("GetHistory", read)]
+        assert site.access.rights == [("ListEntries", read), ("GetStats", read), ("GetHistory", read)]
 
 
 async def test_the_entries_are_listed_the_oldest_first(bus_address: str, path: Path) -> None:
@@ -208,7 +208,7 @@ async def test_an_operator_blocks_for_ever(bus_address: str, path: Path) -> None
         assert await site.ask("GetHistory", "s", MESH) == [
             [[START, "blocked", "operator", "ann", "it is noisy"]],
         ]
-        assert site.authority.rights[0] == ("Block", PolkitAction.QUARANTINE)
+        assert site.access.rights[0] == ("Block", PolkitAction.QUARANTINE)
 
 
 async def test_an_operator_blocks_for_a_time_and_its_end_is_announced(bus_address: str, path: Path) -> None:
@@ -258,7 +258,7 @@ async def test_what_an_operator_says_replaces_all_but_a_kick(bus_address: str, p
 
 async def test_the_words_of_an_operator_are_made_fit(bus_address: str, path: Path) -> None:
     async with site_on(bus_address, path) as site:
-        site.authority.user = "ann\n"
+        site.access.user = "ann\n"
         await site.ask("Block", "sts", MESH, 0, "a\nb\x1b[1m" + "x" * 1000)
         detail = "a?b?[1m" + "x" * 193
         assert await site.said("Blocked") == [("Blocked", MESH, "operator", 0, detail, "ann?")]
@@ -273,13 +273,13 @@ async def test_an_operator_unblocks_whatever_the_reason(bus_address: str, path: 
     async with site_on(bus_address, path) as site:
         await site.blocks.add(MESH, reason, detail="as it was")
         await site.said()
-        site.authority.rights.clear()
+        site.access.rights.clear()
         assert await site.ask("Unblock", "s", MESH) == [True]
         assert site.on_disk() == {}
         assert await site.said("Blocked", "Unblocked") == [("Unblocked", MESH, reason.value, "ann")]
         assert await site.ask("Unblock", "s", MESH) == [False]
         assert await site.said("Blocked", "Unblocked") == []
-        assert site.authority.rights == [("Unblock", PolkitAction.QUARANTINE)] * 2
+        assert site.access.rights == [("Unblock", PolkitAction.QUARANTINE)] * 2
         assert [event[1:4] for event in (await site.ask("GetHistory", "s", MESH))[0]] == [
             ["blocked", reason.value, "service"],
             ["unblocked", reason.value, "ann"],
@@ -347,7 +347,7 @@ def test_a_file_that_can_not_be_used_is_replaced_when_an_operator_says_so(
             (changed,) = [said[2] for said in await site.said("PropertiesChanged")]
             assert changed["Error"] == ""
             assert site.on_disk().keys() == {MESH, OTHER}
-            assert site.authority.rights[-1] == ("Restore", PolkitAction.QUARANTINE)
+            assert site.access.rights[-1] == ("Restore", PolkitAction.QUARANTINE)
             assert (await site.refused("Restore")).code is Code.INVALID_ARGUMENT
 
     run(before())
@@ -397,7 +397,7 @@ async def test_entries_of_another_list_are_taken_with_their_times(bus_address: s
             ("Blocked", MESH, "kicked", 0, "known?from the old bot", "ann"),
             ("Blocked", OTHER, "connection_failures", START + HOUR, "", "ann"),
         ]
-        assert site.authority.rights[0] == ("ImportEntries", PolkitAction.QUARANTINE)
+        assert site.access.rights[0] == ("ImportEntries", PolkitAction.QUARANTINE)
         before = site.on_disk()
         assert await site.ask("ImportEntries", "a(sstts)", entries) == [0, 1]
         assert await site.ask("ImportEntries", "a(sstts)", []) == [0, 0]

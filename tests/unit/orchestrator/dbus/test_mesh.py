@@ -16,7 +16,7 @@ from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
 from tests.unit.bus_fakes import connected
-from tests.unit.fake_authority import FakeAuthority
+from tests.unit.fake_access import FakeAccessCheck
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 FILM = Mesh(MESH, "server.example:443", "A film", True, (1, 2))
@@ -40,13 +40,13 @@ class Site:
         self.bus = bus
         self.client = client
         self.roll = FakeRoll()
-        self.authority = FakeAuthority()
+        self.access = FakeAccessCheck()
         self.heard: list[SignalMessage] = []
         self.objects = MeshObjects(bus, self._make)
         bus.object_manager(names.MANAGER_PATH)
 
     def _make(self, mesh: str) -> MeshObject:
-        return MeshObject(self.authority, self.roll, mesh)  # type: ignore[arg-type]
+        return MeshObject(self.access, self.roll, mesh)  # type: ignore[arg-type]
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
         (values,) = await self._call(path, "org.freedesktop.DBus.Properties", "GetAll", "s", interface)

@@ -14,7 +14,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus import polkit as polkit_module
 from ravesvc.orchestrator.dbus.callers import Callers
-from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 
@@ -22,7 +22,7 @@ Run = Callable[[Any], Any]
 
 
 class FakePolkit(Interface):
-    """polkit's authority; `answer` is what it says to everything, once `gate` is open."""
+    """polkit's access; `answer` is what it says to everything, once `gate` is open."""
 
     interface = "org.freedesktop.PolicyKit1.Authority"
 
@@ -63,41 +63,41 @@ def let_user_be(bus: Bus, user: int) -> list[float]:
     return timeouts
 
 
-def become(authority: Authority, user: int) -> None:
-    """For this authority, all others belong to a user from now on; a real connection never changes its own."""
-    let_user_be(authority._bus, user)
-    authority._callers._users.clear()
+def become(access: AccessCheck, user: int) -> None:
+    """For this access, all others belong to a user from now on; a real connection never changes its own."""
+    let_user_be(access._bus, user)
+    access._callers._users.clear()
 
 
 @contextlib.asynccontextmanager
-async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, Authority, Bus, list[float]]]:
+async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, AccessCheck, Bus, list[float]]]:
     async with connected(address, 3) as (service, bus, caller):
         polkit = FakePolkit()
         service.export("/org/freedesktop/PolicyKit1/Authority", polkit)
         await service.request_name("org.freedesktop.PolicyKit1")
         timeouts = let_user_be(bus, user)
-        yield polkit, Authority(bus, Callers(bus)), caller, timeouts
+        yield polkit, AccessCheck(bus, Callers(bus)), caller, timeouts
 
 
 async def test_root_needs_nobodys_leave(bus_address: str) -> None:
-    async with polkit_on(bus_address, 0) as (polkit, authority, caller, _):
+    async with polkit_on(bus_address, 0) as (polkit, access, caller, _):
         polkit.answer = False
-        await authority(calling(caller.unique_name), PolkitAction.OPERATE)
+        await access(calling(caller.unique_name), PolkitAction.OPERATE)
         assert polkit.asked == []
 
 
 @pytest.mark.parametrize("interactive", [False, True])
 async def test_polkit_decides_on_others_by_their_bus_name(bus_address: str, interactive: bool) -> None:
-    async with polkit_on(bus_address, 1000) as (polkit, authority, caller, timeouts):
+    async with polkit_on(bus_address, 1000) as (polkit, access, caller, timeouts):
         call = calling(caller.unique_name, interactive=interactive)
-        await authority(call, PolkitAction.OPERATE)
+        await access(call, PolkitAction.OPERATE)
         subject = ["system-bus-name", {"name": caller.unique_name}]
         assert polkit.asked == [(subject, "org.ravesvc.Rave1.operate", {}, int(interactive), "")]
         # A person types a password, a program does not.
         assert timeouts == [120.0 if interactive else 25.0]
         polkit.answer = False
         with pytest.raises(RaveError) as e:
-            await authority(call, PolkitAction.READ)
+            await access(call, PolkitAction.READ)
         assert e.value.code is Code.ACCESS_DENIED
         assert str(e.value) == "StopMesh needs the right org.ravesvc.Rave1.read (try as root, or with sudo)"
         assert len(polkit.asked) == 2, "nothing is remembered: a right may end"
@@ -105,37 +105,37 @@ async def test_polkit_decides_on_others_by_their_bus_name(bus_address: str, inte
 
 @pytest.mark.parametrize("user", [0, 1000])
 async def test_a_method_that_names_no_right_is_open_to_nobody(bus_address: str, user: int) -> None:
-    async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+    async with polkit_on(bus_address, user) as (polkit, access, caller, _):
         with pytest.raises(RaveError) as e:
-            await authority(calling(caller.unique_name), None)
+            await access(calling(caller.unique_name), None)
         assert e.value.code is Code.ACCESS_DENIED
         assert polkit.asked == []
 
 
 async def test_a_caller_that_has_vanished_is_not_taken_for_root(bus_address: str) -> None:
-    async with polkit_on(bus_address, 0) as (polkit, authority, _, _):
+    async with polkit_on(bus_address, 0) as (polkit, access, _, _):
         polkit.answer = False
         with pytest.raises(RaveError) as e:
-            await authority(calling(":1.4711"), PolkitAction.READ)
+            await access(calling(":1.4711"), PolkitAction.READ)
         assert e.value.code is Code.ACCESS_DENIED
 
 
 async def test_without_polkit_only_root_passes(bus_address: str) -> None:
     async with connected(bus_address, 2) as (bus, caller):
-        authority = Authority(bus, Callers(bus))
+        access = AccessCheck(bus, Callers(bus))
         let_user_be(bus, 1000)
         with pytest.raises(RaveError) as e:
-            await authority(calling(caller.unique_name), PolkitAction.READ)
+            await access(calling(caller.unique_name), PolkitAction.READ)
         assert e.value.code is Code.ACCESS_DENIED
         assert "is polkit installed and running? root may do it all the same" in str(e.value)
-        become(authority, 0)
-        await authority(calling(caller.unique_name), PolkitAction.READ)
+        become(access, 0)
+        await access(calling(caller.unique_name), PolkitAction.READ)
 
 
 async def test_a_polkit_that_fails_refuses(bus_address: str) -> None:
-    async with polkit_on(bus_address, 1000) as (_, authority, caller, _):
+    async with polkit_on(bus_address, 1000) as (_, access, caller, _):
         with pytest.raises(RaveError, match="Action unknown is not registered") as e:
-            await authority(calling(caller.unique_name), "unknown")
+            await access(calling(caller.unique_name), "unknown")
         assert e.value.code is Code.ACCESS_DENIED
 
 
@@ -144,19 +144,19 @@ SLOTS = pytest.mark.parametrize(
 )
 
 
-async def fill(polkit: FakePolkit, authority: Authority, call: Call, number: int) -> list[asyncio.Task[None]]:
+async def fill(polkit: FakePolkit, access: AccessCheck, call: Call, number: int) -> list[asyncio.Task[None]]:
     """Have so many more calls wait for polkit."""
     before = len(polkit.asked)
-    waiting = [asyncio.create_task(authority(call, PolkitAction.OPERATE)) for _ in range(number)]
+    waiting = [asyncio.create_task(access(call, PolkitAction.OPERATE)) for _ in range(number)]
     await until(lambda: len(polkit.asked) == before + number)
     return waiting
 
 
-async def refused(polkit: FakePolkit, authority: Authority, call: Call) -> str:
+async def refused(polkit: FakePolkit, access: AccessCheck, call: Call) -> str:
     """Why a call is refused, of which polkit hears nothing."""
     before = len(polkit.asked)
     with pytest.raises(RaveError) as e:
-        await asyncio.wait_for(authority(call, PolkitAction.OPERATE), 5)
+        await asyncio.wait_for(access(call, PolkitAction.OPERATE), 5)
     assert e.value.code is Code.RATE_LIMITED
     assert len(polkit.asked) == before
     return e.value.message
@@ -167,20 +167,20 @@ def test_one_user_leaves_slots_to_the_others(
     run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
 ) -> None:
     async def body() -> None:
-        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
+        async with polkit_on(bus_address, 1000) as (polkit, access, caller, _):
             polkit.gate.clear()
             call = calling(caller.unique_name, interactive=interactive)
-            waiting = await fill(polkit, authority, call, per_user)
-            assert await refused(polkit, authority, call) == "too many of your calls wait for polkit"
-            become(authority, 1001)
-            waiting += await fill(polkit, authority, call, 1)
+            waiting = await fill(polkit, access, call, per_user)
+            assert await refused(polkit, access, call) == "too many of your calls wait for polkit"
+            become(access, 1001)
+            waiting += await fill(polkit, access, call, 1)
             # Who types no password does not wait for those who do, nor the other way round.
-            become(authority, 1000)
+            become(access, 1000)
             other = calling(caller.unique_name, interactive=not interactive)
-            waiting += await fill(polkit, authority, other, 1)
+            waiting += await fill(polkit, access, other, 1)
             polkit.gate.set()
             await asyncio.gather(*waiting)
-            await authority(call, PolkitAction.OPERATE)
+            await access(call, PolkitAction.OPERATE)
 
     run(body())
 
@@ -190,22 +190,22 @@ def test_strangers_together_do_not_keep_root_waiting(
     run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
 ) -> None:
     async def body() -> None:
-        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
+        async with polkit_on(bus_address, 1000) as (polkit, access, caller, _):
             polkit.gate.clear()
             call = calling(caller.unique_name, interactive=interactive)
             waiting = []
             for user in range(1000, 1000 + total // per_user):
-                become(authority, user)
-                waiting += await fill(polkit, authority, call, per_user)
-            become(authority, 2000)
-            assert await refused(polkit, authority, call) == "too many callers wait for polkit"
-            become(authority, 0)
-            await authority(call, PolkitAction.OPERATE)
+                become(access, user)
+                waiting += await fill(polkit, access, call, per_user)
+            become(access, 2000)
+            assert await refused(polkit, access, call) == "too many callers wait for polkit"
+            become(access, 0)
+            await access(call, PolkitAction.OPERATE)
             assert not any(task.done() for task in waiting)
             polkit.gate.set()
             await asyncio.gather(*waiting)
-            become(authority, 2000)
-            await authority(call, PolkitAction.OPERATE)
+            become(access, 2000)
+            await access(call, PolkitAction.OPERATE)
 
     run(body())
 
@@ -222,14 +222,14 @@ async def test_whoever_calls_has_a_name_for_people(
 
     monkeypatch.setattr(pwd, "getpwuid", getpwuid)
 
-    async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
-        assert await authority.actor(calling(caller.unique_name)) == name
+    async with polkit_on(bus_address, user) as (polkit, access, caller, _):
+        assert await access.actor(calling(caller.unique_name)) == name
         assert polkit.asked == []
 
 
 async def test_whoever_has_called_and_vanished_has_no_name(bus_address: str) -> None:
-    async with polkit_on(bus_address, 0) as (_, authority, _, _):
-        assert await authority.actor(calling(":1.4711")) == "a caller who is gone"
+    async with polkit_on(bus_address, 0) as (_, access, _, _):
+        assert await access.actor(calling(":1.4711")) == "a caller who is gone"
 
 
 def test_the_flag_is_polkits() -> None:

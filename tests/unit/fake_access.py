@@ -1,12 +1,12 @@
-"""Somebody who lets every caller pass, and notes what they asked for."""
+"""An access check that lets every caller pass, and records the rights that calls need."""
 
 from __future__ import annotations
 
 from ravesvc.bus import Call
 
 
-class FakeAuthority:
-    """Takes everybody for ann."""
+class FakeAccessCheck:
+    """Takes every caller for ann."""
 
     def __init__(self) -> None:
         self.rights: list[tuple[str, str | None]] = []

@@ -82,7 +82,7 @@ class PolkitAction(StrEnum):
 
     READ = "org.ravesvc.Rave1.read"
     OPERATE = "org.ravesvc.Rave1.operate"
-    QUARANTINE = "org.ravesvc.Rave1.quarantine"
+    BLOCKLIST = "org.ravesvc.Rave1.blocklist"
     ADMINS = "org.ravesvc.Rave1.admins"
     CREDENTIALS = "org.ravesvc.Rave1.credentials"
 

@@ -45,7 +45,7 @@ By default all of these have
 .Li {NAME}.read ;
 root has the others too, and so has a user who types an administrator's password:
 .Li {NAME}.operate ,
-.Li {NAME}.quarantine
+.Li {NAME}.blocklist
 .Pq the blocklist ,
 .Li {NAME}.admins
 and

@@ -34,7 +34,7 @@ def test_a_room_of_thousands_keeps_its_bot(site: Site) -> None:
     assert entries(site) == {}
 
 
-def test_messages_beyond_the_limit_are_a_quarantine_with_the_reason(site: Site) -> None:
+def test_messages_beyond_the_limit_are_a_block_with_the_reason(site: Site) -> None:
     site.set_options(blocklist_duration="15s")
     large, other = site.run_fleet(2)
     connections = site.control.connections()

@@ -38,7 +38,7 @@ RIGHTS = {
     "TakeOver": PolkitAction.OPERATE,
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
-    **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
+    **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.BLOCKLIST),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),
     **dict.fromkeys(("Export", "Save", "Import"), PolkitAction.CREDENTIALS),

@@ -397,7 +397,7 @@ def test_polkit_knows_the_actions_and_lets_the_parent_ask() -> None:
     [
         (names.PolkitAction.READ, "yes"),
         (names.PolkitAction.OPERATE, "auth_admin_keep"),
-        (names.PolkitAction.QUARANTINE, "auth_admin_keep"),
+        (names.PolkitAction.BLOCKLIST, "auth_admin_keep"),
         (names.PolkitAction.ADMINS, "auth_admin"),
         (names.PolkitAction.CREDENTIALS, "auth_admin"),
     ],

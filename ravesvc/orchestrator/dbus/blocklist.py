@@ -95,7 +95,7 @@ class BlocklistObject(Interface):
             for event in self._blocklist.memory(names.mesh_id(id)).history
         ]
 
-    @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.QUARANTINE)
+    @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.BLOCKLIST)
     async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
         """Leave a mesh alone for usec, for ever if that is 0; it need not be known.
 
@@ -118,7 +118,7 @@ class BlocklistObject(Interface):
             ),
         )
 
-    @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.QUARANTINE)
+    @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.BLOCKLIST)
     async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
         """Take an entry out for any reason, and start the mesh if it is listed; false if there is no entry.
 
@@ -130,7 +130,7 @@ class BlocklistObject(Interface):
         await await_saved(mesh, self._blocklist.remove(mesh, actor))
         return blocked
 
-    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
+    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.BLOCKLIST)
     async def import_entries(self, call: Call, entries: list[tuple[str, str, int, int, str]]) -> tuple[int, int]:
         """Take the entries of another list; returns how many were taken, and how many are over.
 
@@ -150,7 +150,7 @@ class BlocklistObject(Interface):
             raise not_saved_error(count(taken, "entry"))
         return taken, over
 
-    @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)
+    @method(returns={"entries": "u"}, action=PolkitAction.BLOCKLIST)
     async def restore(self, call: Call) -> int:
         """Use the list that was saved last instead of a file that can't be used; returns its number of entries.
 

@@ -208,7 +208,7 @@ async def test_an_operator_blocks_for_ever(bus_address: str, path: Path) -> None
         assert await site.ask("GetHistory", "s", MESH) == [
             [[START, "blocked", "operator", "ann", "it is noisy"]],
         ]
-        assert site.access.rights[0] == ("Block", PolkitAction.QUARANTINE)
+        assert site.access.rights[0] == ("Block", PolkitAction.BLOCKLIST)
 
 
 async def test_an_operator_blocks_for_a_time_and_its_end_is_announced(bus_address: str, path: Path) -> None:
@@ -279,7 +279,7 @@ async def test_an_operator_unblocks_whatever_the_reason(bus_address: str, path: 
         assert await site.said("Blocked", "Unblocked") == [("Unblocked", MESH, reason.value, "ann")]
         assert await site.ask("Unblock", "s", MESH) == [False]
         assert await site.said("Blocked", "Unblocked") == []
-        assert site.access.rights == [("Unblock", PolkitAction.QUARANTINE)] * 2
+        assert site.access.rights == [("Unblock", PolkitAction.BLOCKLIST)] * 2
         assert [event[1:4] for event in (await site.ask("GetHistory", "s", MESH))[0]] == [
             ["blocked", reason.value, "service"],
             ["unblocked", reason.value, "ann"],
@@ -347,7 +347,7 @@ def test_a_file_that_can_not_be_used_is_replaced_when_an_operator_says_so(
             (changed,) = [said[2] for said in await site.said("PropertiesChanged")]
             assert changed["Error"] == ""
             assert site.on_disk().keys() == {MESH, OTHER}
-            assert site.access.rights[-1] == ("Restore", PolkitAction.QUARANTINE)
+            assert site.access.rights[-1] == ("Restore", PolkitAction.BLOCKLIST)
             assert (await site.refused("Restore")).code is Code.INVALID_ARGUMENT
 
     run(before())
@@ -397,7 +397,7 @@ async def test_entries_of_another_list_are_taken_with_their_times(bus_address: s
             ("Blocked", MESH, "kicked", 0, "known?from the old bot", "ann"),
             ("Blocked", OTHER, "connection_failures", START + HOUR, "", "ann"),
         ]
-        assert site.access.rights[0] == ("ImportEntries", PolkitAction.QUARANTINE)
+        assert site.access.rights[0] == ("ImportEntries", PolkitAction.BLOCKLIST)
         before = site.on_disk()
         assert await site.ask("ImportEntries", "a(sstts)", entries) == [0, 1]
         assert await site.ask("ImportEntries", "a(sstts)", []) == [0, 0]

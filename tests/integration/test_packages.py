@@ -14,8 +14,8 @@ from ravesvc import names
 from tests.integration.conftest import CHECKOUT, LOGS, Figure, Site, eventually
 from tests.integration.test_shutdown import let_cling
 
-# One worker runs them all, with the same machine.
-pytestmark = pytest.mark.xdist_group("packages")
+# Each goes on from where the one before has left the machine, and most of them are of the fault table.
+pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.faults]
 
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """

@@ -1,4 +1,4 @@
-"""Test your own commands, without a service, an account or a network.
+"""Test your plugins, without a service, an account or a network.
 
     import asyncio
     from ravesvc.testing import FakeRoom

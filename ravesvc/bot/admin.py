@@ -46,7 +46,7 @@ def register(
         registry: where.
         backend: does what they ask for.
         leave: makes the bot leave the mesh for good; raises `RaveError`.
-        unloaded: names the own commands that could not be loaded, by file or package.
+        unloaded: names the plugins that could not be loaded, by file or package.
     """
     commands = _AdminCommands(backend, leave, unloaded)
     add = partial(registry.command, permission=Permission.ADMIN, group=SERVICE)
@@ -59,7 +59,7 @@ def register(
     add("ignore", _("Has all bots ignore a user, or listen again."), usage=user, example="@Ann")(commands.ignore)
     add(LEAVE, _("Makes the bot leave this mesh."))(commands.leave)
     add("listperms", _("Lists which command is for whom."))(commands.listperms)
-    add("refresh", _("Reads own commands, admins, permissions and account again."))(commands.refresh)
+    add("refresh", _("Reads plugins, admins, permissions and account again."))(commands.refresh)
     add("relogin", _("Logs the bot in again, by a link in a mail."), seconds=_RELOGIN_TIMEOUT_S)(commands.relogin)
     add("removeperm", _("Undoes what setperm did to a command."), usage=command, example="ping")(commands.removeperm)
     add(
@@ -175,7 +175,7 @@ class _AdminCommands:
         if unloaded := self._unloaded():
             # Their paths and errors are for the operator, not for the users of a room.
             names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unloaded)
-            answer.append(_("• Own commands that fail to load, as the log explains: {names}", names=names))
+            answer.append(_("• Plugins that fail to load, as the log explains: {names}", names=names))
         await context.reply(lines(*answer))
 
     async def relogin(self, context: Context) -> None:

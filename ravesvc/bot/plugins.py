@@ -1,4 +1,4 @@
-"""The operator's own commands: files of a directory, and modules of installed packages, executed in this process.
+"""The operator's plugins: files of a directory, and modules of installed packages, executed in this process.
 
 A user who can write there can make every bot do anything, so only root may. A file that fails to load changes nothing
 else: its previous version stays, all other files work, and the error with its file and line is reported.
@@ -44,7 +44,7 @@ class EntryPoint(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where own commands come from.
+    """Where plugins come from.
 
     Attributes:
         directory: has the files; it need not exist.
@@ -78,7 +78,7 @@ class PluginLoader:
         """Prepare it.
 
         Args:
-            registry: has the program's own commands already, and gets those that are given now or read later.
+            registry: has the built-in commands already, and gets those of plugins, given now or read later.
             sources: of all others.
             on_errors: called with all `errors` whenever they have changed.
         """
@@ -130,7 +130,7 @@ class PluginLoader:
             # Loading takes time: let the event loop serve the mesh between two files.
             await asyncio.sleep(0)
         for source in self._loaded.keys() - in_force.keys():
-            log.info("Own commands gone: %s", source)
+            log.info("Plugins gone: %s", source)
         self._loaded = in_force
         self._registry.include([*self._registries, *(loaded.registry for loaded in in_force.values())])
         self._announce_errors()
@@ -150,7 +150,7 @@ class PluginLoader:
             )
             return None
         names = ", ".join(command.name for command in registry.commands()) or "none"
-        log.info("Own commands read: %s (%s)", found.source, names)
+        log.info("Plugins read: %s (%s)", found.source, names)
         return _Loaded(found.edition, registry)
 
     def _files(self) -> Iterator[_FoundCommands]:
@@ -184,7 +184,7 @@ class PluginLoader:
 
     def _record_load_error(self, source: str, error: str) -> None:
         self._load_errors[source] = error
-        log.error("Own commands: %s", printable(error, _MAX_ERROR_CHARS))
+        log.error("Plugins: %s", printable(error, _MAX_ERROR_CHARS))
 
     def _announce_errors(self) -> None:
         errors = self.errors

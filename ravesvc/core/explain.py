@@ -50,7 +50,7 @@ def explain(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
     said.append(_unit(record))
     if record.worker.ready and facts.silence > 0:
         said.append(f"Its process has answered {facts.silence:.0f} s ago.")
-    said += [f"Own commands fail in it: {error}." for error in record.worker.command_errors]
+    said += [f"Plugins fail in it: {error}." for error in record.worker.command_errors]
     if record.worker.unshown:
         said.append(_unshown(record.worker.unshown))
     if facts.outdated:

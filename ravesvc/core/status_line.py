@@ -41,7 +41,7 @@ class Situation:
         blocklist_unsaved: why the blocklist could not be saved.
         store_error: why the store can't be used.
         unshown: how many messages of bots have had no echo.
-        command_errors: what is wrong with own commands, a sentence each.
+        command_errors: what is wrong with plugins, a sentence each.
         config_note: what an operator should know of rave.yaml, in a sentence.
     """
 
@@ -141,4 +141,4 @@ def _commands(errors: Sequence[str]) -> str:
     if not errors:
         return ""
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"own commands fail: {errors[0]}{more}"
+    return f"plugins fail: {errors[0]}{more}"

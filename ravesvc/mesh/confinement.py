@@ -137,7 +137,7 @@ def _filter_calls(prctl: Callable[..., int], machine: str) -> str | None:
 def _live_without_sendmsg() -> None:
     """Have the standard library and libc, which send by sendmsg(2) and sendmmsg(2) now and then, do without."""
     # From Python 3.12 on asyncio sends so what the other side has been slow to read. Without this the connection
-    # would end with an error. The class itself is changed, so that this holds for connections that own commands and
+    # would end with an error. The class itself is changed, so that this holds for connections that plugins and
     # libraries make.
     socket.socket.sendmsg = _send_first  # type: ignore[assignment,method-assign]
     # glibc asks for both kinds of addresses by one sendmmsg, and takes the error for a failure of the name server.

@@ -92,7 +92,7 @@ class Worker:
         moderation.register(registry, parent)
         settings_commands.register(registry, self._room_settings)
         privacy.register(registry, parent)
-        # After the bot's own commands: it tells an author whose command has the name of one of these.
+        # After the built-in commands of the bot: it tells an author whose command has the name of one of these.
         self._plugins = PluginLoader(registry, self._link.commands, self._emit_command_errors)
         rave = HttpRoomApi(
             self._api,

@@ -30,7 +30,7 @@ class WorkerObject(Interface):
         RateLimited: A host that the bot asks has asked for a pause of so many seconds. No failure of the mesh.
         Error: Something went wrong that ends nothing.
         Left: The bot has left the mesh for good, or the mesh is gone; it ends.
-        CommandErrors: What is wrong with own commands now, if that has changed: to load or while they run, a sentence
+        CommandErrors: What is wrong with plugins now, if that has changed: to load or while they run, a sentence
             for each file or package.
     """
 
@@ -71,7 +71,7 @@ class WorkerObject(Interface):
 
         More keys may come. They are Connected (b), ConnectedUSec (t: for how long), Title (s), Server (s), Users (u),
         Reconnects (u), Attempts (u: failures in a row, those of earlier processes included), LastError (s),
-        CommandErrors (as: what is wrong with own commands), Debug (b), UnshownMessages (u: without an echo), ChatForm
+        CommandErrors (as: what is wrong with plugins), Debug (b), UnshownMessages (u: without an echo), ChatForm
         (s: request or notification, in which the server is known to show chat, or empty).
         """
         return {**self.values(), **self._status()}
@@ -121,7 +121,7 @@ class WorkerObject(Interface):
 
     @method()
     async def refresh_commands(self, call: Call) -> None:
-        """Read own commands again, from /etc/rave/commands.d and GetEntryPoints of Backend.
+        """Read plugins again, from /etc/rave/commands.d and GetEntryPoints of Backend.
 
         Answered when they are in force, after CommandErrors if that has changed.
 

@@ -34,4 +34,4 @@ def log_news(news: WorkerNews) -> None:
         case ErrorReported():
             log.warning("Mesh %s reports: %s", mesh, words, extra=about(mesh))
         case CommandErrors():
-            log.warning("Own commands fail, first in mesh %s: %s", mesh, words, extra=about(mesh))
+            log.warning("Plugins fail, first in mesh %s: %s", mesh, words, extra=about(mesh))

@@ -64,7 +64,7 @@ def files(settings: Config) -> list[RaveError]:
             found.append(
                 settings.problem(key, f"the user rave can't use {path}", hint=f"chown rave: {shlex.quote(str(path))}")
             )
-    return [*found, *_own_commands(), *_youtube_key(settings)]
+    return [*found, *_plugins(), *_youtube_key(settings)]
 
 
 def handed_over(settings: Config) -> list[str]:
@@ -175,7 +175,7 @@ def _kind(key: str, path: Path) -> str:
     return "" if stat.S_ISREG(mode) else f"{path} is no regular file"
 
 
-def _own_commands() -> Iterator[RaveError]:
+def _plugins() -> Iterator[RaveError]:
     directory = Path(names.COMMANDS_DIRECTORY)
     try:
         every = [(directory, 0o055, "0755"), *((path, 0o044, "0644") for path in sorted(directory.glob("*.py")))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import says, user_id
-from tests.integration.test_own_commands import drop, refresh
+from tests.integration.test_plugins import drop, refresh
 
 # Seconds: a bot waits so long for an echo before it tries the other form, and half a minute longer for that one's.
 ECHO_WAIT = 35.0

@@ -10,7 +10,7 @@ from ravesvc import names
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_admins import says
 from tests.integration.test_blocklist import entries
-from tests.integration.test_own_commands import DIRECTORY, drop, refresh
+from tests.integration.test_plugins import DIRECTORY, drop, refresh
 
 # As many connections as the bot gets, and then one after another that it closes at once. On each it claims names,
 # calls the service, and speaks as itself and as the other bot; it answers nothing there.
@@ -60,7 +60,7 @@ async def crowd(context):
 
 @pytest.fixture
 def meshes(site: Site) -> Iterator[list[str]]:
-    """Two meshes; afterwards there are no own commands."""
+    """Two meshes; afterwards there are no plugins."""
     yield site.run_fleet(2)
     site.sh(f"rm -rf {DIRECTORY}/*.py")
 

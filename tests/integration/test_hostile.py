@@ -1,4 +1,4 @@
-"""A bot that executes a stranger's code: an own command plays it, in a real bot beside others.
+"""A bot that executes a stranger's code: a plugin plays it, in a real bot beside others.
 
 And what a bot must still be able to do without sendmsg(2) and sendmmsg(2).
 """
@@ -16,7 +16,7 @@ from ravesvc import names
 from ravesvc.mesh import confinement
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_admins import says
-from tests.integration.test_own_commands import drop, refresh
+from tests.integration.test_plugins import drop, refresh
 
 TAKEN_OVER = """
 import json

@@ -42,7 +42,7 @@ class SingleSite:
         self.file.write_text("\n".join(lines) + "\n")
 
     def own(self, name: str, text: str) -> None:
-        """Write a file of own commands."""
+        """Write a file of plugins."""
         directory = self.file.with_name("commands.d")
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)

@@ -116,7 +116,7 @@ def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
     head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(facts)]
     if outdated:
         head.append(f"outdated processes: {outdated} (ravectl roll)")
-    head += [f"own commands: {error}" for error in status.get("CommandErrors", [])]
+    head += [f"plugins: {error}" for error in status.get("CommandErrors", [])]
     return [printable(line, _MAX_HEAD_CHARS) for line in head]
 
 

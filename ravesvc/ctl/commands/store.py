@@ -31,10 +31,10 @@ _IMPORT_FILE = Argument("file", metavar="FILE", help="standard input if -")
 
 @COMMANDS.service_command("refresh")
 def _refresh(service: Service, _: argparse.Namespace) -> Exit:
-    """Read the store and own commands again, in the service and in all bots.
+    """Read the store and plugins again, in the service and in all bots.
 
     All bots load the files in /etc/rave/commands.d again, see rave-mesh(8). The service reads its store again, for
-    when another program has changed it, and renews the credentials file. Mistakes in own commands are shown on
+    when another program has changed it, and renews the credentials file. Mistakes in plugins are shown on
     standard error, and the exit status is then 1; all else is done nevertheless.
 
     Example:
@@ -43,7 +43,7 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
     for error in status["CommandErrors"]:
-        output.print_error(f"own commands fail: {error}")
+        output.print_error(f"plugins fail: {error}")
     return Exit.FAILED if status["CommandErrors"] else Exit.OK
 
 

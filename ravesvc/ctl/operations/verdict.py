@@ -136,7 +136,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[MeshRow], now: float) 
         "discovery fails": status.get("DiscoveryError"),
         "the store can't be used": status.get("StoreError"),
         "the blocklist can't be saved": status.get("BlocklistError"),
-        "own commands fail": next(iter(status.get("CommandErrors", [])), ""),
+        "plugins fail": next(iter(status.get("CommandErrors", [])), ""),
     }
     warnings = [f"{number} {what}" for what, number in counted.items() if number]
     if unshown := status.get("UnshownMessages", 0):

@@ -83,7 +83,7 @@ class ManagerObject(Interface):
         HeldBack: Meshes that vanished at once, whose loss is not believed.
         UnshownMessages: How many messages of all bots had no echo, as far as they can tell: their servers may not
             have shown them.
-        CommandErrors: What is wrong with own commands in any mesh, to load or while they run: a sentence for each
+        CommandErrors: What is wrong with plugins in any mesh, to load or while they run: a sentence for each
             file or package.
 
     Signals:

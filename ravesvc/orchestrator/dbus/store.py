@@ -106,9 +106,9 @@ class StoreObject(Interface):
 
     @method(returns={"admins": "u", "permissions": "u"}, action=PolkitAction.OPERATE)
     async def refresh(self, call: Call) -> tuple[int, int]:
-        """Read own commands and the store again, and renew the credentials file, in all meshes.
+        """Read plugins and the store again, and renew the credentials file, in all meshes.
 
-        Returns how many admins and permissions there are then. What is wrong with own commands is in CommandErrors,
+        Returns how many admins and permissions there are then. What is wrong with plugins is in CommandErrors,
         and fails nothing.
 
         Errors: StoreUnavailable; commands are read all the same.

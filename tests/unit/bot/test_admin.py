@@ -506,11 +506,11 @@ def test_refresh_tells_what_there_is(counts: Counts, said: str) -> None:
     assert scene.backend.asked == [("refresh", ANN)]
 
 
-def test_refresh_names_own_commands_that_fail() -> None:
+def test_refresh_names_plugins_that_fail() -> None:
     scene = AdminScene(unloaded=["greet.py", "a\nb.py", "x" * 40])
     assert scene.exchange("?refresh") == (
         "Refreshed: 2 admins, 3 command permissions\n"
-        f"• Own commands that fail to load, as the log explains: greet.py, a b.py, {'x' * 31}…"
+        f"• Plugins that fail to load, as the log explains: greet.py, a b.py, {'x' * 31}…"
     )
 
 

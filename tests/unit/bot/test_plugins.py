@@ -1,4 +1,4 @@
-"""Own commands: what is read when, what is refused, and what a failure leaves as it was."""
+"""Plugins: what is read when, what is refused, and what a failure leaves as it was."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site:
         return file
 
     def read(self) -> list[str]:
-        """The own commands there are then, with their sources."""
+        """The plugins there are then, with their sources."""
         asyncio.run(self.own.read(self.modules))
         return [Path(command.source).name for command in self.registry.commands() if command.source]
 
@@ -99,7 +99,7 @@ def test_files_come_change_and_go(site: Site, caplog: pytest.LogCaptureFixture) 
     command = site.registry.get("greet")
     assert command
     assert (command.source, command.permission) == (str(file), Permission.USER)
-    assert f"Own commands read: {file} (greet)" in caplog.text
+    assert f"Plugins read: {file} (greet)" in caplog.text
     part = site.registry.parts[1]
     assert len(part.handlers(EventKind.MESSAGE)) == 1
 
@@ -114,7 +114,7 @@ def test_files_come_change_and_go(site: Site, caplog: pytest.LogCaptureFixture) 
     assert site.description("hail") == "Hails."
     file.unlink()
     assert site.read() == []
-    assert f"Own commands gone: {file}" in caplog.text
+    assert f"Plugins gone: {file}" in caplog.text
     assert site.registry.parts == (site.registry,)
     assert site.told == [], "nothing was ever wrong"
 
@@ -169,7 +169,7 @@ def test_a_broken_file_is_named_and_harms_nothing(
     (error,) = site.errors
     assert error.startswith("broken.py")
     assert told in error
-    assert "Own commands: " in caplog.text
+    assert "Plugins: " in caplog.text
     assert site.told == [site.own.errors]
     assert site.own.unloaded == ["broken.py"]
     assert {name for name in sys.modules if name.startswith("rave_commands")} == {"rave_commands_greet"}

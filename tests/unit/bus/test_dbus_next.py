@@ -24,7 +24,7 @@ import gi
 
 
 @pytest.mark.process
-def test_own_commands_can_use_the_library_as_it_is_documented() -> None:
+def test_plugins_can_use_the_library_as_it_is_documented() -> None:
     script = """
 import ravesvc.bus
 import dbus_next

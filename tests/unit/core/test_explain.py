@@ -299,11 +299,11 @@ def test_a_process_that_has_never_answered_has_not_answered_some_time_ago() -> N
     assert not [line for line in said if "has answered" in line]
 
 
-def test_own_commands_that_fail_are_named() -> None:
+def test_plugins_that_fail_are_named() -> None:
     worker = connected()
     worker.command_errors = ("greet.py, line 3: SyntaxError: invalid syntax",)
     said = explain(facts(run=UP, worker=worker, decision=KEEP), date)
-    assert "Own commands fail in it: greet.py, line 3: SyntaxError: invalid syntax." in said
+    assert "Plugins fail in it: greet.py, line 3: SyntaxError: invalid syntax." in said
     assert values(facts(run=UP, worker=worker, decision=KEEP))["CommandErrors"] == [*worker.command_errors]
 
 

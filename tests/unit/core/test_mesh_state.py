@@ -260,7 +260,7 @@ def test_a_machine_whose_clock_was_never_set(monkeypatch: pytest.MonkeyPatch) ->
     assert worker.since == 0.0
 
 
-def test_what_is_wrong_with_own_commands_is_told_once_however_many_meshes_say_it() -> None:
+def test_what_is_wrong_with_plugins_is_told_once_however_many_meshes_say_it() -> None:
     first, second = MeshState("a"), MeshState("b")
     first.worker.answer(status(CommandErrors=["y.py: it fails", "x.py: it fails"]), NOW)
     second.worker.command_errors = error_texts(["x.py: it fails"])
@@ -270,7 +270,7 @@ def test_what_is_wrong_with_own_commands_is_told_once_however_many_meshes_say_it
     assert command_errors([first, second]) == []
 
 
-def test_own_commands_of_a_child_that_was_taken_over_do_no_harm() -> None:
+def test_plugins_of_a_child_that_was_taken_over_do_no_harm() -> None:
     worker = WorkerState()
     worker.command_errors = error_texts(["x\n" * 1000, 7, *map(str, range(100))])
     assert worker.command_errors[:3] == (("x?" * 1000)[:300], "", "0")

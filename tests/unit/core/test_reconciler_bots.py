@@ -211,7 +211,7 @@ async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, capl
             assert (await say("CommandErrors", ["greet.py: it\nfails"])).worker.command_errors == (
                 "greet.py: it?fails",
             )
-            assert f"Own commands fail, first in mesh {MESH}: greet.py: it?fails" in caplog.text
+            assert f"Plugins fail, first in mesh {MESH}: greet.py: it?fails" in caplog.text
             assert (await say("CommandErrors", [])).worker.command_errors == ()
             assert (await say("Disconnected", "the connection broke")).reason == "the connection broke"
             assert record.worker.since >= since

@@ -74,7 +74,7 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
                 command_errors=["a.py: x", "b.py: y"],
             ),
             "0 meshes; the blocklist can't be saved: no space; the store can't be used, "
-            "changes are refused: no answer; own commands fail: a.py: x (and 1 more)",
+            "changes are refused: no answer; plugins fail: a.py: x (and 1 more)",
         ),
     ],
 )

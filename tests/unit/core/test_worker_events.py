@@ -184,7 +184,7 @@ def test_a_bot_that_is_connected_says_why_no_more(scene: Scene) -> None:
     assert scene.says(Connected(), PauseRequested("one.test", 60)).last_error == ""
 
 
-def test_what_is_wrong_with_own_commands_is_news_once_for_all_bots(scene: Scene) -> None:
+def test_what_is_wrong_with_plugins_is_news_once_for_all_bots(scene: Scene) -> None:
     scene.says(CommandErrors(["greet.py: line 1", "add.py: line 2"]))
     assert [news.words for news in scene.news] == ["add.py: line 2", "greet.py: line 1"]
     scene.says(CommandErrors(["greet.py: line 1", "new.py: line 3"]), mesh="b")

@@ -229,7 +229,7 @@ def test_refresh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str])
     assert main(["refresh"]) == 1
     said = capsys.readouterr()
     assert said.out == "Read again: 2 admins, 1 command permission.\n"
-    assert said.err == "ravectl: own commands fail: greet.py, line 3: SyntaxError: invalid syntax\n"
+    assert said.err == "ravectl: plugins fail: greet.py, line 3: SyntaxError: invalid syntax\n"
 
 
 def test_info(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -519,7 +519,7 @@ async def test_a_refresh_renews_everything_whether_it_differs_or_not(
 
 
 @pytest.mark.usefixtures("as_root")
-async def test_own_commands_that_fail_are_in_the_status(
+async def test_plugins_that_fail_are_in_the_status(
     site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
@@ -528,12 +528,12 @@ async def test_own_commands_that_fail_are_in_the_status(
             await asyncio.sleep(0.01)
         child = new_child(bus, monkeypatch)
         child.emit("CommandErrors", ["greet.py, line 3: it fails"])
-        await site.manager.hears("own commands fail: greet.py, line 3: it fails")
+        await site.manager.hears("plugins fail: greet.py, line 3: it fails")
         child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
-        await site.manager.hears("own commands fail: greet.py, line 3: it fails (and 1 more)")
+        await site.manager.hears("plugins fail: greet.py, line 3: it fails (and 1 more)")
         assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
         child.emit("CommandErrors", [])
-        await until(lambda: "own commands" not in site.manager.status)
+        await until(lambda: "plugins" not in site.manager.status)
 
 
 async def test_a_child_that_does_not_follow_is_told_in_the_log(

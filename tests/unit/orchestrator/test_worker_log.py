@@ -31,7 +31,7 @@ from ravesvc.orchestrator.worker_log import log_news
         ),
         (PauseRequested("?", 60), logging.WARNING, None, "The bot of mesh m was asked to wait: why"),
         (ErrorReported("?"), logging.WARNING, None, "Mesh m reports: why"),
-        (CommandErrors(["?"]), logging.WARNING, None, "Own commands fail, first in mesh m: why"),
+        (CommandErrors(["?"]), logging.WARNING, None, "Plugins fail, first in mesh m: why"),
     ],
 )
 def test_news_are_entries_in_words_that_were_checked(

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.process
-def test_own_commands_can_connect_with_the_library() -> None:
+def test_plugins_can_connect_with_the_library() -> None:
     """It asks `urllib.request`, which we keep away from it, for a proxy."""
     script = """
 import asyncio, socket

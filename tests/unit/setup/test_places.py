@@ -246,7 +246,7 @@ def test_a_file_of_root_is_told(tmp_path: Path, rave: Callable[[Path], None]) ->
     assert places.files(settings(tmp_path)) == []
 
 
-def test_own_commands_that_bots_can_not_read_are_told(tmp_path: Path) -> None:
+def test_plugins_that_bots_can_not_read_are_told(tmp_path: Path) -> None:
     directory = tmp_path / "commands.d"
     directory.mkdir()
     directory.chmod(0o750)
@@ -265,7 +265,7 @@ def youtube_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | 
     if content is not None:
         key.write_text(content)
         key.chmod(mode)
-    monkeypatch.setattr(places, "_own_commands", list)
+    monkeypatch.setattr(places, "_plugins", list)
     found = settings(tmp_path, videos="{providers: [youtube, link]}")
     return dataclasses.replace(found, videos=dataclasses.replace(found.videos, youtube_key_path=key))
 

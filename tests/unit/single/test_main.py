@@ -85,7 +85,7 @@ def test_from_start_to_goodbye(site: SingleSite, started: list[Program], number:
         assert (close["code"], close["by"]) == (1000, "client")
         said = [line for line in log.splitlines() if line.startswith(f"[{mesh}] ")]
         assert [line.partition(" INFO ")[2] for line in said] == [
-            f"Own commands read: {site.file.parent}/commands.d/greet.py (greet)",
+            f"Plugins read: {site.file.parent}/commands.d/greet.py (greet)",
             "Connected to localhost",
             "Ended: stopped",
         ]

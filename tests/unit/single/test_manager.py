@@ -266,7 +266,7 @@ async def test_a_mesh_that_is_gone_and_comes_back_is_joined_again(site: SingleSi
         await site.connected(site.mesh, other)
 
 
-async def test_own_commands_and_what_admins_say_hold_in_all_rooms(site: SingleSite) -> None:
+async def test_plugins_and_what_admins_say_hold_in_all_rooms(site: SingleSite) -> None:
     site.own("greet.py", GREET)
 
     (other,) = await in_thread(site.control.create)
@@ -287,8 +287,7 @@ async def test_own_commands_and_what_admins_say_hold_in_all_rooms(site: SingleSi
         site.own("hail.py", GREET.replace("greet", "hail"))
         site.own("broken.py", "1 +")
         assert await site.say("?refresh") == [
-            "Refreshed: 1 admin, 0 command permissions\n"
-            "• Own commands that fail to load, as the log explains: broken.py"
+            "Refreshed: 1 admin, 0 command permissions\n• Plugins that fail to load, as the log explains: broken.py"
         ]
         assert await site.say("?hail", mesh=other, user="bob") == ["Hello, Bob!"]
         assert (await site.say("?admin 5"))[0].startswith("Now an admin: User 5")

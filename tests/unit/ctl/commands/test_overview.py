@@ -88,9 +88,9 @@ def test_without_meshes_there_is_no_table() -> None:
     )
 
 
-def test_own_commands_that_fail_are_named() -> None:
+def test_plugins_that_fail_are_named() -> None:
     shown = drawn(80, [], STATUS | {"CommandErrors": ["/etc/rave/commands.d/a.py, line 3: no"]})
-    assert "\nown commands: /etc/rave/commands.d/a.py, line 3: no" in shown
+    assert "\nplugins: /etc/rave/commands.d/a.py, line 3: no" in shown
 
 
 def test_ids_are_as_long_as_tells_them_apart() -> None:

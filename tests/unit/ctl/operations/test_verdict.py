@@ -75,7 +75,7 @@ CONNECTED = mesh()
         ({"HeldBack": 7}, [CONNECTED], Level.WARNING, "the loss of 7 meshes"),
         ({"StoreError": "away"}, [CONNECTED], Level.WARNING, "the store can't be used: away"),
         ({"BlocklistError": "full"}, [CONNECTED], Level.WARNING, "the blocklist can't be saved: full"),
-        ({"CommandErrors": ["a.py", "b.py"]}, [CONNECTED], Level.WARNING, "own commands fail: a.py"),
+        ({"CommandErrors": ["a.py", "b.py"]}, [CONNECTED], Level.WARNING, "plugins fail: a.py"),
         ({"LastDiscoveryTimestamp": 0}, [CONNECTED], Level.WARNING, "no discovery yet"),
     ],
 )

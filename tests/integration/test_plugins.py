@@ -1,4 +1,4 @@
-"""The operator's own commands: dropped into a directory, in force in all meshes after `ravectl refresh`."""
+"""The operator's plugins: dropped into a directory, in force in all meshes after `ravectl refresh`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ GREET = (CHECKOUT / "config" / "greet.py").read_text()
 
 @pytest.fixture
 def meshes(site: Site) -> Iterator[list[str]]:
-    """Two meshes; afterwards there are no own commands."""
+    """Two meshes; afterwards there are no plugins."""
     yield site.run_fleet(2)
     site.sh(f"rm -rf {DIRECTORY}/*.py")
 
 
 def drop(site: Site, name: str, text: str) -> None:
-    """Put a file where own commands are, as root would."""
+    """Put a file where plugins are, as root would."""
     site.machine.run(["install", "-m", "644", "/dev/stdin", f"{DIRECTORY}/{name}"], input=text)
 
 
@@ -56,7 +56,7 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     for mesh in meshes:
         assert says(site, mesh, "ann", "?greet") == "Hello, Ann!"
         assert "greet" in says(site, mesh, "ann", "?help")
-        assert f"Own commands read: {DIRECTORY}/greet.py (greet)" in of(site, mesh)
+        assert f"Plugins read: {DIRECTORY}/greet.py (greet)" in of(site, mesh)
     assert site.manager("CommandErrors") == []
 
     drop(site, "greet.py", GREET.replace("Hello", "Good evening"))
@@ -67,7 +67,7 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     refresh(site)
     assert "greet" not in says(site, first, "ann", "?help")
     assert (site.pids(meshes), site.control.connections()) == (pids, connections), "nobody has noticed"
-    figure("an own command came, changed and went with the same processes and connections")
+    figure("a plugin came, changed and went with the same processes and connections")
 
 
 def test_a_new_bot_has_them_from_its_start(site: Site, meshes: list[str]) -> None:
@@ -99,11 +99,11 @@ def test_a_broken_file_is_named_everywhere_and_harms_nothing(site: Site, meshes:
         "theirs.py: it does not belong to root (chown root)",
     ):
         error = f"{DIRECTORY}/{error}"
-        assert f"ravectl: own commands fail: {error}" in said
+        assert f"ravectl: plugins fail: {error}" in said
         assert error in site.manager("CommandErrors")
-        assert f"Own commands fail in it: {error}." in site.sh(f"ravectl explain {mesh}")
-        assert f"Own commands: {error}" in of(site, mesh)
-    assert "own commands fail: " in site.sh("systemctl status rave-orchestrator")
+        assert f"Plugins fail in it: {error}." in site.sh(f"ravectl explain {mesh}")
+        assert f"Plugins: {error}" in of(site, mesh)
+    assert "plugins fail: " in site.sh("systemctl status rave-orchestrator")
     status = json.loads(site.call("GetStatus"))["data"][0]
     assert len(status["CommandErrors"]["data"]) == 5
     assert says(site, mesh, "ann", "?greet") == "Hello, Ann!", "the version before stays"

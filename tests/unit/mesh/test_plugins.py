@@ -1,4 +1,4 @@
-"""A child and the operator's own commands: they come and go while its connection stays."""
+"""A child and the operator's plugins: they come and go while its connection stays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_address: str) -> Iterator[Path]:
-    """Where own commands are."""
+    """Where plugins are."""
     monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,46 @@ DIRECTORY = Path(__file__).parent
 sys.path.insert(0, str(DIRECTORY.parents[1]))
 
 from ravesvc.ctl import command_line  # noqa: E402 - it is found beside the packaging
+from ravesvc.ctl.commands import overview  # noqa: E402
+from ravesvc.orchestrator.dbus.account import AccountObject  # noqa: E402
+from ravesvc.orchestrator.dbus.manager import STATUS_TYPES, ManagerObject  # noqa: E402
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject  # noqa: E402
+
+# What is left of 80 columns within the list of commands.
+_SAMPLE_COLUMNS = 67
+_ID = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_ID_END = 36
+_SHORT_ID = 11
 
 
 def page() -> str:
     """The manual page."""
     text = (DIRECTORY / "ravectl.1.in").read_text(encoding="utf-8")
     synopsis = (line for _, path, parser in _leaves() for line in [".Nm", f".Cm {path}", *_macros(parser)])
-    return text.replace("@SYNOPSIS@", "\n".join(synopsis)).replace("@COMMANDS@", "\n".join(_sections()))
+    parts = {
+        "@SYNOPSIS@": synopsis,
+        "@COMMANDS@": _sections(),
+        "@SERVICE_KEYS@": _service_keys(),
+        "@MESH_KEYS@": _mesh_keys(),
+    }
+    for mark, lines in parts.items():
+        text = text.replace(mark, "\n".join(lines))
+    return text
+
+
+def _service_keys() -> Iterator[str]:
+    """The keys of `status --json` about the service."""
+    properties = (ManagerObject.properties, AccountObject.properties, PermissionsObject.properties)
+    *names, last = (name for keys in (*properties, STATUS_TYPES) for name in keys)
+    yield from (f".Sy {name} ," for name in names)
+    yield f".Sy {last} ."
+
+
+def _mesh_keys() -> Iterator[str]:
+    """The keys of `status --json` about a mesh, each with what it says."""
+    for name, key in overview.MESH_KEYS.items():
+        yield f".It Sy {name}"
+        yield _marked(_sentence(key.text), set())
 
 
 def _leaves() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
@@ -142,8 +176,25 @@ def _sample(path: str) -> Iterator[str]:
         yield ".Pp"
         yield "It prints, for example:"
         yield ".Bd -unfilled"
-        yield from (_literal(line) for line in file.read_text(encoding="utf-8").splitlines())
+        for line in _short_ids(file.read_text(encoding="utf-8").splitlines()):
+            folded = textwrap.wrap(
+                line, _SAMPLE_COLUMNS, subsequent_indent="    ", replace_whitespace=False, break_on_hyphens=False
+            )
+            yield from map(_literal, folded or [""])
         yield ".Ed"
+
+
+def _short_ids(lines: list[str]) -> list[str]:
+    """The lines with the beginning of each mesh id alone; the title of a table's column of ids moves along."""
+    columns = {found.start() for line in lines for found in _ID.finditer(line)}
+    short = []
+    for line in lines:
+        text = line
+        for start in sorted(columns, reverse=True):
+            if text[start : start + _ID_END].strip() == "MESH":
+                text = text[: start + _SHORT_ID] + text[start + _ID_END :]
+        short.append(_ID.sub(r"\1...", text))
+    return short
 
 
 def _sentence(text: str) -> str:

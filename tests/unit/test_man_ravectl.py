@@ -65,6 +65,20 @@ def test_a_command_is_summed_up_in_one_line_without_a_final_stop() -> None:
         assert summary[0].isupper(), command
 
 
+def test_samples_fit_a_terminal_of_80_columns(page: str) -> None:
+    samples = re.findall(r"^\.Bd -unfilled\n(.*?)^\.Ed$", page, re.M | re.S)
+    assert samples
+    for line in "".join(samples).splitlines():
+        # They stand 13 columns from the left.
+        assert len(line.replace("\\-", "-").replace("\\&", "").replace("\\(dq", '"')) <= 80 - 13
+
+
+def test_the_keys_of_the_status_as_json_are_listed(page: str) -> None:
+    text = page.split("\n.Sh JSON\n")[1].split("\n.Sh ")[0]
+    for key in ("LoginNeeded", "Outages", "Connected", "MemoryCurrent"):
+        assert re.search(rf"^\.(It )?Sy {key}\b", text, re.M)
+
+
 @pytest.mark.skipif(not shutil.which("groff"), reason="there is no groff here; lintian looks at the page as well")
 def test_it_is_well_formed(page: str) -> None:
     done = subprocess.run(

@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ravesvc import names
@@ -51,6 +52,36 @@ _CHECK_CALL_TIMEOUT_S = 8.0
 
 
 COMMANDS = Commands()
+
+
+@dataclass(frozen=True, slots=True)
+class JsonKey:
+    """A key of a mesh in `ravectl status --json`: what it says, and where its value comes from.
+
+    Args:
+        value: called with the mesh and the bytes of memory by mesh id, as far as is known.
+    """
+
+    text: str
+    value: Callable[[MeshRow, Mapping[str, int]], object]
+
+
+MESH_KEYS = {
+    "Id": JsonKey("its id", lambda mesh, _: mesh.id),
+    "Title": JsonKey("the title of its video when it was last listed", lambda mesh, _: mesh.title),
+    "State": JsonKey("its state, as in the table", lambda mesh, _: mesh.state),
+    "Reason": JsonKey("why it is not connected, in words; may be empty", lambda mesh, _: mesh.reason),
+    "SinceTimestamp": JsonKey(
+        "when its bot last connected or disconnected, in microseconds since the epoch; 0 for never",
+        lambda mesh, _: mesh.since,
+    ),
+    "Users": JsonKey("how many users discovery last saw in it", lambda mesh, _: mesh.users),
+    "Restarts": JsonKey("how often its process was restarted by itself", lambda mesh, _: mesh.restarts),
+    "Outdated": JsonKey("whether `ravectl roll` would replace its process", lambda mesh, _: mesh.outdated),
+    "MemoryCurrent": JsonKey(
+        "the memory of its unit in bytes; null if that is not known", lambda mesh, used: used.get(mesh.id)
+    ),
+}
 
 _WATCH = Argument("--watch", action="store_true", help="draw it again whenever something changes, until Ctrl-C")
 _CHECK = Argument("--check", action="store_true", help="print one line, for monitoring")
@@ -137,9 +168,10 @@ def _status(options: argparse.Namespace) -> int:
     NO_COLOR is set.
 
     A mesh is connected, disconnected, starting, stopping, restarting, unhealthy (its process does not answer),
-    failed, blocked (on the blocklist), held (stopped by an operator) or stopped (it is not to run, or waits for its
-    start). Of the blocked meshes that discovery does not list any more, the latest 200 are shown. `ravectl blocklist
-    list` has all.
+    failed (its process has ended, and the service is about to decide what follows), blocked (on the blocklist), held
+    (stopped by an operator) or stopped (it is not to run, or waits for its start). A mesh that the bot has left
+    because it was alone there is stopped, with that reason: the bot comes back when there is company. Of the blocked
+    meshes that discovery does not list any more, the latest 200 are shown. `ravectl blocklist list` has all.
 
     When the service does not run, ravectl says why, and asks systemd which bots run on.
 
@@ -250,20 +282,7 @@ def _document(service: Service) -> dict[str, Any]:
     status, found, used = service.run(_facts(service))
     return {
         "service": status,
-        "meshes": [
-            {
-                "Id": mesh.id,
-                "Title": mesh.title,
-                "State": mesh.state,
-                "Reason": mesh.reason,
-                "SinceTimestamp": mesh.since,
-                "Users": mesh.users,
-                "Restarts": mesh.restarts,
-                "Outdated": mesh.outdated,
-                "MemoryCurrent": used.get(mesh.id),
-            }
-            for mesh in found
-        ],
+        "meshes": [{name: key.value(mesh, used) for name, key in MESH_KEYS.items()} for mesh in found],
     }
 
 

@@ -64,6 +64,19 @@ _DETAILS = {
 }
 
 
+# The keys of GetStatus that are no properties of Manager, Account and Permissions, with their types.
+STATUS_TYPES = {
+    "Store": "s",
+    "StoreError": "s",
+    "States": "a{su}",
+    "Blocks": "a{su}",
+    "BlocklistError": "s",
+    "Obstacle": "s",
+    "Outages": "as",
+    "Pauses": "as",
+}
+
+
 class ManagerObject(Interface):
     """The service as a whole, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
 
@@ -154,19 +167,18 @@ class ManagerObject(Interface):
         (as), which of Rave's hosts ask for a pause, a sentence each.
         """
         reasons = Counter(block.reason.value for block in self._blocklist.announced.values())
-        return {
-            **self.values(),
-            **self._account.values(),
-            **self._permissions.values(),
-            "Store": Variant("s", self._state.engine),
-            "StoreError": Variant("s", str(self._state.error or "")),
-            "States": Variant("a{su}", dict(Counter(self._reconciler.states))),
-            "Blocks": Variant("a{su}", dict(reasons)),
-            "BlocklistError": Variant("s", str(self._blocklist.error or self._blocklist.save_error or "")),
-            "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
-            "Outages": Variant("as", self._starts.outages.sentences()[:_MAX_SENTENCES]),
-            "Pauses": Variant("as", self._starts.pauses.all_words()[:_MAX_SENTENCES]),
+        more = {
+            "Store": self._state.engine,
+            "StoreError": str(self._state.error or ""),
+            "States": dict(Counter(self._reconciler.states)),
+            "Blocks": dict(reasons),
+            "BlocklistError": str(self._blocklist.error or self._blocklist.save_error or ""),
+            "Obstacle": str(self._discovery.obstacle or self._discovery.identity_refused or ""),
+            "Outages": self._starts.outages.sentences()[:_MAX_SENTENCES],
+            "Pauses": self._starts.pauses.all_words()[:_MAX_SENTENCES],
         }
+        properties = {**self.values(), **self._account.values(), **self._permissions.values()}
+        return properties | {name: Variant(STATUS_TYPES[name], value) for name, value in more.items()}
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)
     async def list_meshes(self, call: Call) -> list[list[str]]:

@@ -34,7 +34,7 @@ async def main(mesh: str) -> None:
     await bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId")
     print("said it all", flush=True)
     notify("READY=1")
-    # Whoever verifies the sender finds it alive; the test ends it.
+    # The service, which verifies the sender, finds it alive; the test ends it.
     await asyncio.Event().wait()
 
 

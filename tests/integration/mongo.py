@@ -72,7 +72,7 @@ class Mongo:
         self._site.sh("systemctl stop mongod")
 
     def freeze(self) -> None:
-        """It keeps its connections, and answers nobody."""
+        """It keeps its connections, and answers no client."""
         self._site.sh("systemctl kill -s STOP mongod")
 
     def thaw(self) -> None:

@@ -231,7 +231,7 @@ def test_relogin(site: Site, meshes: list[str]) -> None:
     assert "ogged in" in said
     assert json.loads(site.sh("cat /var/lib/rave/credentials.json"))["authToken"] != token
     assert (site.control.connections(), site.pids(meshes)) == (connections, pids), "nobody had to reconnect"
-    # Whoever comes back later, comes with the new one.
+    # A bot that comes back later comes with the new one.
     site.control.drop(second)
     site.control.wait(reconnected={second: connections[second]})
     assert site.answers(second)

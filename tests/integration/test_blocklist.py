@@ -129,7 +129,7 @@ def test_an_edit_is_picked_up_and_a_stale_one_forgets_no_kick(site: Site, figure
     assert elapsed < PICKED_UP
     site.control.wait(disconnected=[unwanted])
     eventually(lambda: "revision" in blocklist(site), "it is written as ours")
-    # Somebody opens it in an editor; then the bot is kicked; then they save, having taken the other entry out.
+    # An operator opens it in an editor; then the bot is kicked; then they save, having taken the other entry out.
     opened = blocklist(site)
     site.control.kick(kicked)
     site.wait_state([kicked], "blocked")

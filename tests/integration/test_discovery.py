@@ -65,7 +65,7 @@ def test_an_empty_answer_to_a_new_parent_is_not_believed_either(site: Site) -> N
     eventually(lambda: site.manager("HeldBack") == 3, "the loss is reported")
     assert site.pids(meshes) == pids
     assert "is not believed" in site.manager("Status")
-    # Until somebody says that it is true.
+    # Until an operator confirms it.
     site.sh("ravectl discover --confirm-losses")
     site.control.wait(disconnected=meshes)
     eventually(lambda: site.children() == [], "all have stopped")

@@ -1,4 +1,4 @@
-"""Who asks, or speaks, without an end keeps nobody else waiting, and no bot pays for it."""
+"""A program that asks, or speaks, without an end keeps no other waiting, and no bot pays for it."""
 
 from __future__ import annotations
 

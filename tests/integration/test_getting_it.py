@@ -98,7 +98,7 @@ class Laptop:
         subprocess.run(["chown", "-R", f"{_NOBODY}:{_NOBODY}", home], check=True)
 
     def type(self, lines: list[str]) -> subprocess.Popen[str]:
-        """Type lines into a terminal of its own; what they print is read by whoever has called."""
+        """Type lines into a terminal of its own; what they print is read by the caller."""
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "SSL_")) or "proxy" in key}
         environment = kept | {"HOME": str(self.home), "PATH": str(self.home / "programs"), "LANG": "C.UTF-8"}
         return subprocess.Popen(

@@ -34,7 +34,7 @@ def test_the_message_bus_goes_away(site: Site, how: str, figure: Figure) -> None
     pids, connections = site.pids(meshes), site.control.connections()
     begun = time.monotonic()
     site.sh(how, timeout=60)
-    # A bus that was killed is started by whoever comes first.
+    # A bus that was killed is started by the first program that needs it.
     site.sh("busctl list >/dev/null")
     back = time.monotonic()
     eventually(lambda: on_the_bus(site, meshes), "both sides are back", BACK)

@@ -131,7 +131,7 @@ def test_whoever_types_need_not_wait(site: Site, figure: Figure) -> None:
     meshes = site.run_fleet(MESHES)
     shown = json.loads(site.sh("ravectl status --json"))["meshes"]
     assert len(shown) == len(meshes)
-    # Where nobody counts, systemd knows of no memory either.
+    # Where the kernel does not count, systemd knows of no memory either.
     counted = site.unit(meshes[0], "MemoryCurrent").isdigit()
     assert {mesh["MemoryCurrent"] is not None for mesh in shown} == {counted}
     words = {"status": STATUS, "--version": VERSION}

@@ -114,7 +114,7 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
     assert len(site.sh(f"ravectl logs -n 3 {other}").splitlines()) == 3
 
 
-# Taken over: what it says of itself would clear the screen of whoever looks, and is nothing that a bot says.
+# Taken over: what it says of itself would clear the screen of an operator who looks, and is nothing that a bot says.
 _FORGED = """
 import time
 import os, socket
@@ -144,7 +144,7 @@ def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(site: Site, figur
 
 
 # Taken over: it tells systemd something all the time, of which the service hears. (As quickly as it can would have
-# systemd itself answer nobody any more, not even who wants it killed.)
+# systemd itself answer no call any more, not even the one that would kill it.)
 _NOISY = """
 import os, socket, time
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

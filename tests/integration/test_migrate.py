@@ -34,7 +34,7 @@ def fresh(site: Site) -> Iterator[Site]:
 
 
 def leave(site: Site, name: str, document: Any) -> None:
-    """What the old bot writes: two-space indented, for everybody to read."""
+    """What the old bot writes: two-space indented, for all users to read."""
     text = document if isinstance(document, str) else json.dumps(document, indent=2)
     site.machine.run(["tee", f"{OLD}/config/{name}"], input=text)
 

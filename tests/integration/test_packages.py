@@ -62,7 +62,7 @@ def apt(site: Site, command: str) -> str:
 
 
 def dpkg(site: Site, command: str, *, check: bool = True) -> str:
-    """Where nobody is there to answer a question."""
+    """Where no operator is there to answer a question."""
     return site.sh(f"DEBIAN_FRONTEND=noninteractive dpkg {command} </dev/null", check=check, timeout=120)
 
 
@@ -197,7 +197,7 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     site.sh(_REPACK, timeout=120)
     # Alone: an upgrade of the simulator restarts it, and with it every connection.
     dpkg(site, "--force-depends --install /root/upgrade/rave-orchestrator_*.deb")
-    # Its shipped options are others; those of the operator stay, and nobody is asked.
+    # Its shipped options are others; those of the operator stay, and no operator is asked.
     assert "#brightness" in site.sh("cat /usr/share/doc/rave-orchestrator/examples/rave.yaml")
     assert site.sh(f"cat {_YAML}; ls -A /etc/rave") == f"{options}commands.d\nrave.yaml\n"
     assert site.sh("dpkg-query -W -f '${Version}' rave-orchestrator").endswith(".1")

@@ -108,7 +108,7 @@ def test_one_child_can_not_kill_another(site: Site) -> None:
 
 
 def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
-    """Whoever sets the title of a video writes into the bot's status."""
+    """The user who sets the title of a video writes into the bot's status."""
     # To systemd a backslash quotes what follows; at the end of a message it has the whole message dropped.
     (mesh,) = site.control.create(title="film\rWATCHDOG=trigger\nSTOPPING=1\033[41m\\")
     site.control.invite(mesh)
@@ -143,7 +143,7 @@ asyncio.run(main())
 
 
 def test_a_stranger_can_not_burden_us(site: Site) -> None:
-    """Signals that are sent to somebody need nobody's leave, and to unpack one of these takes long."""
+    """Signals that are sent to one program need no leave, and to unpack one of these takes long."""
     (mesh,) = site.run_fleet(1)
     burden_with_signals(site, mesh)
     assert mesh in site.call("ListMeshes")
@@ -328,7 +328,7 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
 
 
 def test_a_child_may_not_act_for_a_stranger(site: Site) -> None:
-    """A real child's process, whose code somebody else wrote: the parent looks up the acting user itself."""
+    """A real child's process, whose code a stranger wrote: the parent looks up the acting user itself."""
     site.configure(NO_ROUND)
     site.run_fleet(1)
     site.sh("ravectl admin add 100000001")

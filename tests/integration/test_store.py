@@ -57,7 +57,7 @@ def permissions(site: Site) -> dict[str, bool]:
 
 
 def ping_for_admins(by: int) -> dict[str, Any]:
-    """The document with which somebody keeps ?ping to admins."""
+    """The document with which an operator keeps ?ping to admins."""
     named = {"_id": "ping", "commandName": "ping", "description": "Command: ping"}
     return {**named, "requiresAdmin": True, "updatedAt": {"$date": WHEN}, "updatedBy": by}
 

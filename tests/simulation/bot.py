@@ -166,7 +166,7 @@ class Bot:
                 if not self._fate.done() and not room.members:
                     return ExitStatus.ALONE
             else:
-                # Somebody calls `members_changed` when that may be another answer.
+                # Its owner calls `members_changed` when that may be another answer.
                 await asyncio.wait([self._fate])
             if self._fate.done():
                 fate = self._fate.result()

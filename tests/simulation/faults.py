@@ -123,7 +123,7 @@ def _shut(site: Site, rng: Random) -> None:
 
 
 def _server_down(site: Site, rng: Random) -> None:
-    """A server lets nobody in."""
+    """A server lets no bot in."""
     server = _some_room(site, rng).server
     site.rave.troubles.servers.add(server)
     for room in site.rave.rooms.values():

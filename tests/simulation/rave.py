@@ -59,7 +59,7 @@ class Troubles:
         broken_list: in which way lists can't be read: "first page", "later page", "senseless"; empty if they can.
         hidden: the rooms that lists lack, though they are there.
         sudden: those of `hidden` that have vanished from the lists at once, most of all that had a bot.
-        servers: those that let nobody in.
+        servers: those that let no bot in.
     """
 
     down: str = ""

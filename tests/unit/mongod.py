@@ -79,7 +79,7 @@ class Mongod:
         self._pid = 0
 
     def freeze(self) -> None:
-        """It keeps its connections, takes new ones, and answers nobody."""
+        """It keeps its connections, takes new ones, and answers no client."""
         os.kill(self._pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -100,14 +100,14 @@ class Mongod:
 
 
 def plain(directory: Path) -> Mongod:
-    """A server that lets everybody in."""
+    """A server that lets every client in."""
     return Mongod(directory)
 
 
 def with_auth(directory: Path) -> Mongod:
     """A server that lets `USER` in, who may read and write all databases."""
     server = Mongod(directory, "--auth")
-    # The first user may be made by anybody from this machine.
+    # The first user may be made by any program on this machine.
     with server.client() as client:
         client.admin.command("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase", "clusterMonitor"])
     server.credentials = f"{USER}:{quote_plus(PASSWORD)}@"
@@ -128,7 +128,7 @@ def replica_set(directory: Path) -> Mongod:
 
 
 def _free_port() -> int:
-    # Below those that the kernel gives to whoever asks for any: nobody takes it while the server is down.
+    # Below those that the kernel gives to programs that ask for any: none takes it while the server is down.
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:

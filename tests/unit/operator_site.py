@@ -48,7 +48,7 @@ WHEN_US = 1_704_708_000_123_000
 
 
 class FakeHealth:
-    """Health as the manager sees it: everybody has been silent for so many seconds."""
+    """Health as the manager sees it: every bot has been silent for so many seconds."""
 
     seconds = 1.5
 

@@ -1,4 +1,4 @@
-"""The files of somebody who runs all bots in one process against the simulator, and such a manager."""
+"""The files of a user who runs all bots in one process against the simulator, and such a manager."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Lamp(Interface):
         Level: how bright it is.
 
     Signals:
-        Switched: somebody has switched it.
+        Switched: an operator has switched it.
     """
 
     interface = "org.example.Lamp"
@@ -140,7 +140,7 @@ def test_comments_come_from_docstrings() -> None:
         "Switch it on or off. Errors: Busy.",
         "whether it is on, or was.",
         "how bright it is.",
-        "somebody has switched it.",
+        "an operator has switched it.",
     ]
 
 

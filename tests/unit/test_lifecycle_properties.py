@@ -118,13 +118,13 @@ class Lifecycle(RuleBasedStateMachine):
         self.starting: set[str] = set()
         # Started by hand, or there before the limit was.
         self.excused: set[str] = set()
-        # The disk. The kicks in `author` are those of which whoever has written the file last knew.
+        # The disk. The kicks in `author` are those that the last writer of the file knew of.
         self.full = False
         self.file: str | None = None
         self.author: dict[str, int] = {}
         self.copy: Text | None = None
         self.texts: list[Text] = []
-        # Every kick that nobody has lifted, by number; 0 as long as only the failed unit knows of it.
+        # Every kick that no operator has lifted, by number; 0 as long as only the failed unit knows of it.
         self.kicks: dict[str, int] = {}
         self.number = 0
         self.typed: set[int] = set()
@@ -150,7 +150,7 @@ class Lifecycle(RuleBasedStateMachine):
         if self.copy:
             self.blocks = from_json(self.copy.text, "it", self.clock)
             assert self.ends() == self.copy.ends, "a restart or a jump of the clock moves the end of a block"
-            # That somebody has lifted a kick may not have been saved.
+            # That an operator has lifted a kick may not have been saved.
             self.kicks |= {mesh: number for mesh, number in self.copy.kicks.items() if not self.kicks.get(mesh)}
         self.seen: str | None = None
         if self.file is not None:
@@ -177,7 +177,7 @@ class Lifecycle(RuleBasedStateMachine):
         for mesh, number in list(self.kicks.items()):
             if any(kicks.get(mesh) == number for kicks in saved):
                 continue
-            # It was in memory only, and one that somebody has typed is still in the file, or overwritten by another.
+            # It was in memory only, and one that an operator typed is still in the file, or overwritten by another.
             if self.units.get(mesh) == KICKED:
                 self.kicks[mesh] = 0
             else:
@@ -243,7 +243,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.kicks[mesh] = self.number
 
     def lift(self, mesh: str) -> None:
-        """Somebody has lifted a kick; but as long as its unit has failed it will be learnt of again."""
+        """An operator has lifted a kick; but as long as its unit has failed it will be learnt of again."""
         if self.units.get(mesh) == KICKED:
             self.kicks[mesh] = 0
         else:
@@ -591,8 +591,8 @@ class Lifecycle(RuleBasedStateMachine):
         noticed: bool,
     ) -> None:
         if not self.up and self.copy != self.texts[-1]:
-            # The parent was killed between both files. It would give the same revision to another text, if nobody
-            # ever told it of the one that is in the file.
+            # The parent was killed between both files. It would give the same revision to another text, if it
+            # were never shown the one that is in the file.
             return
         base = self.texts[max(0, len(self.texts) - 1 - age)]
         document: dict[str, Any] = json.loads(base.text)

@@ -102,7 +102,7 @@ def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
     assert values("rave-mesh@.service", "Wants") == ["rave-meshes-stop.service"]
     assert value(names.TARGET_UNIT, "StopWhenUnneeded") == "yes"
     assert names.TARGET_UNIT in values(names.ORCHESTRATOR_UNIT, "Wants")
-    # A target that somebody stopped alone comes back.
+    # A target that an operator stopped alone comes back.
     assert values(names.ORCHESTRATOR_UNIT, "Upholds") == [names.TARGET_UNIT]
     assert value(names.ORCHESTRATOR_UNIT, "StartLimitIntervalSec") == "0"
 

@@ -85,7 +85,7 @@ def printed_searches() -> dict[str, str]:
 
 
 def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -> None:
-    """What starts with an underscore the journal itself has noted; all else is chosen by whoever writes."""
+    """What starts with an underscore the journal itself has noted; all else is chosen by the program that writes."""
     searches = printed_searches()
     assert len(searches) > 10
     by_fields = {search: name for search, name in searches.items() if re.search(r"[A-Z]+=|\s-t\b", search)}

@@ -30,6 +30,6 @@ def _check_claim(text: str) -> None:
     code = claims.issue()
     with contextlib.suppress(RaveError), claims.redeeming(text):
         raise AssertionError("a code was guessed")
-    # One wrong attempt takes no right away from whoever has the code.
+    # One wrong attempt takes no right away from the user who has the code.
     with claims.redeeming(code):
         pass

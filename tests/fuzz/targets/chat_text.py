@@ -1,4 +1,4 @@
-"""What somebody types in a room: a command, a link, a word that is spelled nearly like another."""
+"""What a user types in a room: a command, a link, a word that is spelled nearly like another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""database.json, as somebody edits it."""
+"""database.json, as an operator edits it."""
 
 from __future__ import annotations
 

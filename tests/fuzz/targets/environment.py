@@ -1,4 +1,4 @@
-"""Variables of the environment, which whoever starts a program sets."""
+"""Variables of the environment, which the user who starts a program sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""rave.yaml, as somebody edits it."""
+"""rave.yaml, as an operator edits it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ravesvc.config import rave_yaml
 from ravesvc.errors import Code, RaveError
 from tests.fuzz.rules import all_values, check_errors, is_finite
 
-# PyYAML takes a second and more for a thousand brackets in each other. Nobody but root writes the file.
+# PyYAML takes a second and more for a thousand brackets in each other. Only root writes the file.
 MAX_CPU_S = 5.0
 
 

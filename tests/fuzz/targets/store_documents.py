@@ -1,4 +1,4 @@
-"""Documents of MongoDB, whoever has written them: as the driver hands them over, each to all that read one."""
+"""Documents of MongoDB, perhaps of another program: as the driver hands them over, each to all that read one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the embedded store, whoever has written them: the tables refuse some, what they take is read."""
+"""Rows of the embedded store, perhaps of another program: the tables refuse some, what they take is read."""
 
 from __future__ import annotations
 

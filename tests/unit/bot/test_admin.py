@@ -220,7 +220,7 @@ def test_users_are_told_who_they_are() -> None:
 
 
 class Trusting(StaticPermissions):
-    """Permissions that let everybody do everything."""
+    """Permissions that let every user do everything."""
 
     def allows(self, command: object, user_id: int | None) -> bool:
         return True

@@ -242,7 +242,7 @@ async def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
             asked.set()
             await answer.wait()
             await end()
-            # The next one is on before anyone else has a turn.
+            # The next one is on before another task has a turn.
             party.show("https://rave.example/videos/youtube/meadow")
 
         party.theatre.end_video = end_slowly  # type: ignore[method-assign]

@@ -643,7 +643,7 @@ async def test_who_does_not_read_its_answers_keeps_nobody_else_waiting(bus_addre
 
 @pytest.mark.slow
 async def test_a_bus_that_is_full_of_unread_answers_is_not_lost(bus_daemon: BusDaemon) -> None:
-    """The daemon takes no more from us than it may keep, so that everybody has to wait; but only that."""
+    """The daemon takes no more from us than it may keep, so that all calls have to wait; but only that."""
     limit = '<limit name="max_incoming_bytes">1000000</limit></busconfig>'
     bus_daemon.stop()
     bus_daemon.socket.unlink()
@@ -765,7 +765,7 @@ def test_losing_the_bus(run: Run, bus_daemon: BusDaemon, caplog: pytest.LogCaptu
                 asyncio.create_task(client.call(service.unique_name, LAMP, Lamp.interface, "Wait")) for _ in range(3)
             ]
             await until(lambda: len(lamp.calls) >= 3)
-            forgotten = client.lost  # noqa: F841 - nobody waits for it
+            forgotten = client.lost  # noqa: F841 - it is not awaited
             bus_daemon.process.send_signal(signal.SIGKILL)
             for call in calls:
                 with pytest.raises(RaveError, match="connection to the bus is lost") as e:

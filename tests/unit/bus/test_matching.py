@@ -123,7 +123,7 @@ async def test_a_named_sender_cannot_be_impersonated(bus_address: str) -> None:
         heard: list[tuple[str, int]] = []
         rule = f"{TICK},sender='{NAME}'"
         remove = await listener.match(rule, lambda s: heard.append((s.sender, s.body[0])))
-        tick(owner, 1, listener.unique_name)  # nobody owns the name yet
+        tick(owner, 1, listener.unique_name)  # the name has no owner yet
         await owner.request_name(NAME)
         tick(owner, 2)
         tick(forger, 3)

@@ -298,7 +298,7 @@ async def test_when_its_server_lets_another_in_the_mesh_is_at_fault() -> None:
 
 async def test_the_only_mesh_of_a_server_is_at_fault() -> None:
     scene = Scene()
-    # Its own connection, of which nobody knows the end yet, is nobody else's.
+    # Its own connection, whose end is not known yet, says nothing of the others.
     scene.records["a"].worker.connect(1000.0)
     scene.records["a"].worker.fail("no route to host")
     scene.add("elsewhere", ELSEWHERE)

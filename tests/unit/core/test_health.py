@@ -229,7 +229,7 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
             assert not scene.worker().healthy
             assert scene.unhealthy == ["a"]
             assert scene.records["a"].state == "unhealthy"
-            # Whoever hears it may have been busy with something else.
+            # The service may have been busy with something else.
             await scene.ask_at(1100)
             assert scene.unhealthy == ["a", "a"]
             assert scene.answered == []

@@ -688,7 +688,7 @@ class EnoughError(BaseException):
 
 
 class AtOnce(asyncio.Event):
-    """Nobody waits for it."""
+    """No caller waits for it."""
 
     async def wait(self) -> Literal[True]:
         return True
@@ -792,7 +792,7 @@ async def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way() -> Non
         await scene.rave.answers.put(meshes("a"))
         await scene.ended.acquire()
         assert known(scene.discovery.inventory) == "a"
-        # Nobody has to ask for the next one.
+        # The next one comes without being asked for.
         scene.discovery.release()
         await scene.rave.begun.acquire()
         await scene.rave.answers.put(meshes("ab"))

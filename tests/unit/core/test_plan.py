@@ -95,7 +95,7 @@ def test_invariants(
             assert decision.action in (Action.STOP, Action.SKIP)
             assert decision.reason == blocks[decision.mesh].describe()
         elif listed is None:
-            # Nobody knows: nothing starts, and what runs goes on.
+            # Nothing is known: nothing starts, and what runs goes on.
             assert decision.action is (Action.KEEP if run.runs else Action.SKIP)
         elif decision.mesh not in known:
             assert decision.action is (Action.STOP if run.runs else Action.SKIP)

@@ -108,7 +108,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def started(pace: Pace, clock: Clock, seconds: float) -> int:
-    """How many are started within so many seconds, by somebody who waits as told."""
+    """How many are started within so many seconds, by a caller that waits as it is asked to."""
     end, count = clock.now + seconds, 0
     while clock.now < end:
         wait = pace.take()

@@ -122,7 +122,7 @@ async def test_running_children_are_adopted_and_left_running(bus_address: str, t
         assert worker.connected
         assert worker.since > 0
         assert site.reconciler.records[MESH].state == "connected"
-        # One that does not answer keeps nobody else from being adopted.
+        # One that does not answer keeps no other from being adopted.
         assert site.reconciler.records[OTHER].state == "disconnected"
         child.emit("Disconnected", "the connection broke")
         await site.state(MESH, "disconnected")

@@ -187,7 +187,7 @@ def test_a_port_at_which_nobody_listens(tmp_path: Path, authority: Authority) ->
 def test_the_way_to_rave_is_that_of_the_service(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy stands in the unit's environment alone, and nobody listens there."""
+    """The proxy stands in the unit's environment alone, and no server listens there."""
     with socket.socket() as taken, serving(authority) as server:
         taken.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -125,7 +125,7 @@ class Child:
 
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody comes by chance; a new parent is asked at once."""
+    """No other change comes by chance; a new parent is asked at once."""
     assert (sync_module._SPREAD_S, sync_module._FIRST_RETRY_S, sync_module._MAX_RETRY_S) == (
         2.0,
         2.0,

@@ -168,7 +168,7 @@ async def test_a_silent_parent_delays_the_start_and_no_more(
 async def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
     served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody may have kept ?ping to admins."""
+    """An admin may have kept ?ping to admins."""
     parent.overrides = {"ping": True}
 
     with caplog.at_level(logging.INFO):
@@ -322,7 +322,7 @@ async def test_an_identity_that_changes_while_the_child_is_being_let_in(
 async def test_a_session_that_is_refused_is_asked_for_again(
     served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A login has crossed the attempt: the child has the token of before, and nobody has told it yet."""
+    """A login has crossed the attempt: the child has the token of before, and the parent has not announced it yet."""
 
     with caplog.at_level(logging.INFO):
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):

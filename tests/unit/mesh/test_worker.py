@@ -57,7 +57,7 @@ def mesh(served: Served) -> str:
 
 
 def parent_of(served: Served) -> contextlib.AbstractAsyncContextManager[Bus]:
-    """A parent that knows nobody and nothing in particular."""
+    """A parent that knows no admins and nothing in particular."""
     return parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], FakeParent(served.session))
 
 
@@ -451,7 +451,7 @@ async def test_restart_connection_ends_the_wait_for_the_next_attempt(
         await ask(bus, mesh, "RestartConnection")
         await child.connects()
         await child.says("Connected")
-        # Nobody knows yet whether this one holds.
+        # Whether this one lasts is not known yet.
         (status,) = await ask(bus, mesh, "GetStatus")
         assert (status["Connected"], status["Attempts"]) == (True, 1)
         monkeypatch.setattr(worker_module, "STABLE_AFTER_S", 0.0)

@@ -133,7 +133,7 @@ async def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
         await reread(blocks)
         rounds += 1
         if rounds == 1:
-            # It has been read, but nobody has said so yet.
+            # It has been read, but that is not announced yet.
             before = events
             entry = {"reason": "kicked", "blockedAt": 1, "blockedUntil": None}
             site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))

@@ -512,7 +512,7 @@ def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
             child.gate.clear()
             told, failed = await here.workers.tell(Announcement.ADMINS)
             assert (child.told, told + failed) == ([], 3)
-            # Whoever was behind the one that hangs is told all the same, if later.
+            # Those behind the one that hangs are notified all the same, if later.
             child.gate.set()
             await until(lambda: child.told and late.told)
             await until(lambda: not here.workers._tasks)

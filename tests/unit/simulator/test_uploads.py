@@ -35,7 +35,7 @@ def offer(served: Served, mesh: str, mime: str = "image/jpeg") -> dict[str, Any]
 
 
 def plain(served: Served, method: str, url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """A call of someone who knows nothing of Rave."""
+    """A call of a program that knows nothing of Rave."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     with urllib3.PoolManager(ssl_context=served.tls, retries=False) as pool:
         response = pool.request(method, url, body=body, headers=named, timeout=10)

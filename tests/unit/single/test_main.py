@@ -1,4 +1,4 @@
-"""The program `python3 -m ravesvc.single`, as somebody at a terminal has it, and what importing it costs others."""
+"""The program `python3 -m ravesvc.single`, as a user at a terminal has it, and what importing it costs others."""
 
 from __future__ import annotations
 

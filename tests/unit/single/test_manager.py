@@ -617,7 +617,7 @@ async def test_another_account_and_none(site: SingleSite, caplog: pytest.LogCapt
         app._service._account_changed()
         assert app._service.discovery.inventory.meshes is None
         assert "what is listed takes the place of the former ones" in caplog.text
-        # However often somebody asks for it, the plan is carried out once.
+        # However often it is scheduled, the plan is carried out once.
         app._service.reconciler._apply.schedule()
         app._service.reconciler._apply.schedule()
         service = app._service

@@ -63,7 +63,7 @@ def make_store(
     name = f"test-{uuid.uuid4().hex}"
     yield lambda: MongoStore(Database(path="database.json", uri=server.uri(name)))
     with server.client() as client:
-        # Not everybody who may write may drop a database.
+        # Not every user who may write may drop a database.
         for collection in client[name].list_collection_names():
             client[name].drop_collection(collection)
 

@@ -434,7 +434,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
             export.read(source.fileno())
         error = caught.value
     else:
-        # A device without end; a pipe that nobody writes to.
+        # A device without end; a pipe that no program writes to.
         path = "/dev/zero" if kind == "device" else tmp_path / kind
         error = read_refused(path, os.O_RDWR if kind == "pipe" else os.O_RDONLY)
     assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the export is not in a regular file")

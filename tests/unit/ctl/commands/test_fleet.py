@@ -94,7 +94,7 @@ def test_the_beginning_of_an_id_will_do(manager: FakeManagerObject, capsys: pyte
         manager.asked.clear()
         assert main(["start", beginning]) == 0
         assert manager.asked == [("StartMesh", mesh)]
-    # One that nobody has heard of has to be given in full.
+    # One that the service does not know has to be given in full.
     unknown = "00000000-0000-4000-8000-000000000000"
     assert main(["start", unknown]) == 0
     capsys.readouterr()

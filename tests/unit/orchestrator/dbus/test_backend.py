@@ -177,7 +177,7 @@ class Child(Interface):
 
 
 class Site:
-    """The backend over a store in memory, two children, and somebody else."""
+    """The backend over a store in memory, two children, and a stranger."""
 
     def __init__(self, parent: Bus, child: Bus, other: Bus, stranger: Bus, admins_by_chat: str = "admins") -> None:
         self.store = FakeStore(
@@ -524,7 +524,7 @@ def test_each_change_is_an_event_with_its_mesh(
 
 
 def test_a_code_is_an_event_and_can_be_undone(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever reads it in the room first can use it, a bot that was taken over before all others."""
+    """The user who reads it in the room first can use it, a bot that was taken over before all others."""
 
     async def body() -> None:
         async with site_on(bus_address) as site:

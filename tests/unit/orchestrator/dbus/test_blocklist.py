@@ -31,7 +31,7 @@ BLOCK = (MESH, 0, "it is noisy")
 
 
 class Time:
-    """A clock that a test moves; `wall` is what somebody has set it ahead by."""
+    """A clock that a test moves; `wall` is what an operator has set it ahead by."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -147,7 +147,7 @@ async def test_the_entries_are_listed_the_oldest_first(bus_address: str, path: P
 async def test_times_are_those_of_the_clock_on_the_wall(bus_address: str, path: Path) -> None:
     async with site_on(bus_address, path) as site:
         await site.blocks.add(MESH, Reason.CRASHES)
-        # Somebody sets it a day ahead: the block still ends an hour after its begin.
+        # An operator sets it a day ahead: the block still ends an hour after its begin.
         site.time.wall = 86400.0
         day = 24 * HOUR
         ((entry,),) = await site.ask("ListEntries")
@@ -420,7 +420,7 @@ async def test_what_is_stronger_here_stays(bus_address: str, path: Path) -> None
 
 async def test_the_times_of_another_list_are_those_of_the_wall(bus_address: str, path: Path) -> None:
     async with site_on(bus_address, path) as site:
-        # Somebody has set the clock a day ahead since the start.
+        # An operator has set the clock a day ahead since the start.
         site.time.wall = 86400.0
         until = START + 25 * HOUR
         entry = (MESH, "crashes", START + 24 * HOUR, until, "")

@@ -107,7 +107,7 @@ class HostRecord:
     async def look(self) -> bool:
         """Say that we run here, and see whether we may; False when the store does not answer, and all stays."""
         try:
-            holder = await self._store.hold(self._host)
+            holder = await self._store.register_host(self._host)
         except RaveError as e:
             log.debug("The record of hosts could not be read: %s", e)
             return False

@@ -222,7 +222,7 @@ class Discovery:
     Attributes:
         inventory: the meshes that are taken to exist.
         round: the number of the last round that has begun, from 1; 0 before the first.
-        obstacle: why no round can begin; None if one can. See `hold` and `release`.
+        obstacle: why no round can begin; None if one can. See `suspend` and `resume`.
         last_good: seconds since the epoch of the last good round, even if the losses in it were held back; 0 before
             the first.
         error: why the last round failed; None if it was good.
@@ -270,12 +270,12 @@ class Discovery:
         """
         return self.error if self.error and self.error.code in IDENTITY_REFUSALS else None
 
-    def hold(self, obstacle: RaveError) -> None:
-        """Begin no more rounds until `release`, because of `obstacle`."""
+    def suspend(self, obstacle: RaveError) -> None:
+        """Begin no more rounds until `resume`, because of `obstacle`."""
         self.obstacle = obstacle
         self._free.clear()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Remove the obstacle, begin a round now, and go on."""
         self.obstacle = None
         self._free.set()

@@ -132,7 +132,7 @@ class BotService:
             ended=self._login_ended,
         )
         self.discovery = Discovery(self._read_list, settings.discovery_interval, self._round_ended)
-        self.discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
+        self.discovery.suspend(RaveError(Code.NOT_RUNNING, "the service is still starting"))
         self.reconciler = Reconciler(
             runner=runner,
             inventory=self.discovery.inventory,
@@ -371,11 +371,11 @@ class BotService:
         log.error("No mesh is started: %s", self.account.obstacle, extra=about(event=LogEvent.NOTHING_STARTS))
 
     def _discover_if_possible(self) -> None:
-        """Hold or release discovery, which needs a session and a readable blocklist."""
+        """Suspend or resume discovery, which needs a session and a readable blocklist."""
         if self.obstacle:
-            self.discovery.hold(self.obstacle)
+            self.discovery.suspend(self.obstacle)
         elif self.account.session and self._started:
-            self.discovery.release()
+            self.discovery.resume()
         self._changed()
 
     def _login_progress(self, progress: LoginProgress) -> None:

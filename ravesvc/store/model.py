@@ -238,7 +238,7 @@ class Store(Protocol):
     async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
         """Replace all documents of a room by `new`; in MongoDB a failure may leave only some of them replaced."""
 
-    async def hold(self, host: Host) -> Host:
+    async def register_host(self, host: Host) -> Host:
         """Register a host as the user of the account unless another is registered; returns the one that is.
 
         A registration ends when its host was silent for `SILENT_S` by the clock of the store's server. Of two hosts

@@ -52,7 +52,7 @@ class FakeStore:
         unanswered: what the next change fails with although it is carried out.
         gate: every call waits for it; set at first.
         calls: the names of the calls so far, in order.
-        held: how many calls wait for `gate` now.
+        waiting_calls: how many calls wait for `gate` now.
     """
 
     engine = "embedded"
@@ -65,7 +65,7 @@ class FakeStore:
         self.gate = asyncio.Event()
         self.gate.set()
         self.calls: list[str] = []
-        self.held = 0
+        self.waiting_calls = 0
         self.is_open = False
         self.holder: Host | None = None
 
@@ -125,7 +125,7 @@ class FakeStore:
         await self._write("remove_permission", dataclasses.replace(self.contents, permissions=others))
         return changed
 
-    async def hold(self, host: Host) -> Host:
+    async def register_host(self, host: Host) -> Host:
         await self._call("hold")
         self.holder = self.holder or host
         return self.holder
@@ -200,11 +200,11 @@ class FakeStore:
 
     async def _call(self, name: str) -> None:
         self.calls.append(name)
-        self.held += 1
+        self.waiting_calls += 1
         try:
             await self.gate.wait()
         finally:
-            self.held -= 1
+            self.waiting_calls -= 1
         if self.failure:
             raise self.failure
 

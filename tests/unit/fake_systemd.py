@@ -81,7 +81,7 @@ class ServiceObject(Interface):
 
 
 class FakeSystemd(Interface):
-    """Owns org.freedesktop.systemd1. A job ends at once, as `outcomes` says, or in `finish` while `held`."""
+    """Owns org.freedesktop.systemd1. A job ends at once, as `outcomes` says, or in `finish` while `jobs_wait`."""
 
     interface = "org.freedesktop.systemd1.Manager"
     signals: ClassVar = {
@@ -97,7 +97,7 @@ class FakeSystemd(Interface):
         self.units: dict[str, tuple[UnitObject, ServiceObject]] = {}
         self.asked: list[str] = []
         self.verbs: list[tuple[str, str]] = []
-        self.held = False
+        self.jobs_wait = False
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.unit_of_process: dict[int, str] = {}
         self.target = UnitObject(allow_all)
@@ -197,7 +197,7 @@ class FakeSystemd(Interface):
         self.bus.export(job, described)
         self.emit("JobNew", self._serial, job, names.mesh_unit(mesh))
         self.change(mesh, **begun, Job=[self._serial, job])
-        if not self.held:
+        if not self.jobs_wait:
             # After the reply.
             asyncio.get_running_loop().call_soon(self.finish, mesh)
         return job

@@ -292,19 +292,19 @@ class MongoStore:
 
         await self._run(replace)
 
-    async def hold(self, host: Host) -> Host:
+    async def register_host(self, host: Host) -> Host:
         """See `Store`. One operation on one document, so that of two hosts one comes first."""
 
-        async def hold(database: AsyncDatabase[Document]) -> Host:
-            return await _hold(database, host, mongo_documents.free_for(host))
+        async def register(database: AsyncDatabase[Document]) -> Host:
+            return await _register_host(database, host, mongo_documents.free_for(host))
 
-        return await self._run(hold)
+        return await self._run(register)
 
     async def take_over(self, host: Host) -> None:
         """See `Store`."""
 
         async def take_over(database: AsyncDatabase[Document]) -> None:
-            await _hold(database, host, free=True)
+            await _register_host(database, host, free=True)
 
         await self._run(take_over)
 
@@ -525,10 +525,10 @@ async def _close(client: AsyncMongoClient[Document]) -> None:
         await client.close()
 
 
-async def _hold(database: AsyncDatabase[Document], host: Host, free: object) -> Host:
+async def _register_host(database: AsyncDatabase[Document], host: Host, free: object) -> Host:
     found = await database[mongo_documents.HOSTS].find_one_and_update(
         {"_id": mongo_documents.HOST_ID},
-        mongo_documents.holding(host, free),
+        mongo_documents.registration(host, free),
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )

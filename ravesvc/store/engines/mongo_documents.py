@@ -79,7 +79,7 @@ def free_for(host: Host) -> Document:
     return {"$or": [{"$eq": ["$hostId", {"$literal": host.id}]}, senseless, silent]}
 
 
-def holding(host: Host, free: object) -> list[Document]:
+def registration(host: Host, free: object) -> list[Document]:
     """An update: the host has the account where the expression `free` holds; elsewhere nothing changes."""
     new = {"hostId": {"$literal": host.id}, "hostName": {"$literal": host.name}, "beatAt": "$$NOW"}
     return [{"$set": {field: {"$cond": [free, value, f"${field}"]} for field, value in new.items()}}]

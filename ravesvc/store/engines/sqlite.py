@@ -69,7 +69,7 @@ class SqliteStore:
             self._thread = LoopThread("sqlite")
         await self.read()
 
-    async def hold(self, host: Host) -> Host:
+    async def register_host(self, host: Host) -> Host:
         """See `Store`. Hosts don't share the file."""
         return host
 

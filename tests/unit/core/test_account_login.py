@@ -142,7 +142,7 @@ async def test_one_login_at_a_time_while_it_is_saved(tmp_path: Path) -> None:
         made.rave.go_on()
         made.store.gate.clear()
         await made.account.login("bot@example.test")
-        await until(lambda: made.store.held)
+        await until(lambda: made.store.waiting_calls)
         made.now += 60
         assert (await failure(made.account.login("other@example.test"))).message == "a login is under way"
         made.account.cancel()  # too late
@@ -239,7 +239,7 @@ async def test_closing_gives_a_login_up(step: str, tmp_path: Path) -> None:
         if step == "saving":
             made.store.gate.clear()
             made.rave.signed_in.set()
-            await until(lambda: made.store.held)
+            await until(lambda: made.store.waiting_calls)
             asyncio.get_running_loop().call_later(0.01, made.store.gate.set)
         else:
             await until(lambda: made.account.step == step)
@@ -355,7 +355,7 @@ async def test_a_login_beats_the_file_that_was_about_to_fill_the_store(tmp_path:
         made.rave.go_on()
         made.store.gate.clear()
         await made.account.login("other@example.test")
-        await until(lambda: made.store.held)
+        await until(lambda: made.store.waiting_calls)
         write_credentials(made.path, OURS)
         adoption = asyncio.create_task(made.account.adopt())
         await asyncio.sleep(0)

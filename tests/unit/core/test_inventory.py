@@ -767,7 +767,7 @@ async def test_no_round_begins_while_something_is_in_the_way() -> None:
         await scene.round(meshes("a"))
         assert scene.discovery.obstacle is None
         for obstacle in REFUSED, RaveError(Code.LOGIN_NEEDED, "there is no session"):
-            scene.discovery.hold(obstacle)
+            scene.discovery.suspend(obstacle)
             assert scene.discovery.obstacle is obstacle
         scene.discovery.ask()
         check = asyncio.create_task(scene.discovery.check())
@@ -775,7 +775,7 @@ async def test_no_round_begins_while_something_is_in_the_way() -> None:
             await asyncio.sleep(0)
         assert scene.rave.rounds == 1
         # It goes on by itself.
-        scene.discovery.release()
+        scene.discovery.resume()
         assert scene.discovery.obstacle is None
         await scene.rave.answers.put(meshes("ab"))
         await scene.ended.acquire()
@@ -788,12 +788,12 @@ async def test_no_round_begins_while_something_is_in_the_way() -> None:
 async def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way() -> None:
     async with Scene(3600) as scene:
         await scene.rave.begun.acquire()
-        scene.discovery.hold(REFUSED)
+        scene.discovery.suspend(REFUSED)
         await scene.rave.answers.put(meshes("a"))
         await scene.ended.acquire()
         assert known(scene.discovery.inventory) == "a"
         # The next one comes without being asked for.
-        scene.discovery.release()
+        scene.discovery.resume()
         await scene.rave.begun.acquire()
         await scene.rave.answers.put(meshes("ab"))
         await scene.ended.acquire()

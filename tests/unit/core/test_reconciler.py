@@ -58,7 +58,7 @@ async def test_what_is_listed_is_started_and_what_vanishes_is_stopped(bus_addres
 async def test_nothing_is_done_twice_at_the_same_time(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         for _ in range(3):
             site.discover(MESH)
         await site.state(MESH, "starting")
@@ -81,7 +81,7 @@ async def test_so_many_start_at_once(bus_address: str, tmp_path: Path, monkeypat
 
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         meshes = [new_mesh() for _ in range(5)]
         site.discover(*meshes)
         await until(lambda: len(site.systemd.verbs) == 3)
@@ -92,7 +92,7 @@ async def test_so_many_start_at_once(bus_address: str, tmp_path: Path, monkeypat
         await until(lambda: len(site.systemd.verbs) == 4)
         await settle(site.systemd.bus, site.bus)
         assert len(site.systemd.verbs) == 4
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         for mesh in [mesh for mesh, _ in site.systemd._jobs.values()]:
             site.systemd.finish(mesh)
         await site.idle()
@@ -138,7 +138,7 @@ async def test_a_unit_that_is_dead_after_its_start_is_told(bus_address: str, tmp
 async def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         site.discover(MESH, OTHER)  # of which nothing has begun yet
@@ -170,11 +170,11 @@ async def test_stop_holds_a_mesh_until_start(bus_address: str, tmp_path: Path) -
 async def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         await site.reconciler.stop_mesh(MESH, "alice")
         await site.state(MESH, "stopping")
         await site.reconciler.start_mesh(MESH, "alice")
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await site.idle()
         assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop", "start"]
@@ -184,11 +184,11 @@ async def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(bus_addr
 async def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         await site.reconciler.stop_mesh(MESH, "alice")
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await site.idle()
         assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
@@ -294,13 +294,13 @@ async def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(bus_
     async with site_on(bus_address, tmp_path, limit=1) as site:
         await site.begin(MESH, OTHER)
         assert site.reconciler.records[OTHER].reason == "max_processes (1) is reached"
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         await site.reconciler.stop_mesh(MESH, "alice")
         await site.state(MESH, "stopping")
         await settle(site.systemd.bus, site.bus)
         assert ("start", OTHER) not in site.systemd.verbs
         assert "until another mesh has stopped" in site.reconciler.records[OTHER].reason
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await site.idle()
         assert site.systemd.verbs[2:] == [("start", OTHER)]
@@ -335,7 +335,7 @@ async def test_a_restart_is_for_what_runs(bus_address: str, tmp_path: Path) -> N
         assert e.value.code is Code.NOT_RUNNING
         site.discover(MESH)
         await site.idle()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         restarting = asyncio.create_task(site.reconciler.restart_mesh(MESH))
         await site.state(MESH, "stopping")
         site.systemd.change(MESH, ActiveState="activating", SubState="start")
@@ -343,7 +343,7 @@ async def test_a_restart_is_for_what_runs(bus_address: str, tmp_path: Path) -> N
         with pytest.raises(RaveError) as e:
             await site.reconciler.restart_mesh(MESH)
         assert e.value.code is Code.BUSY
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await restarting
         assert site.reconciler.records[MESH].run.process == 101
@@ -375,14 +375,14 @@ async def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started
 async def test_what_waits_for_its_turn_counts_for_the_limit(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path, limit=1) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH, OTHER)
         await site.state(MESH, "starting")
         await site.blocklist.add(MESH, Reason.OPERATOR, actor="alice")
         await settle(site.systemd.bus, site.bus)
         assert ("start", OTHER) not in site.systemd.verbs
         assert "until another mesh has stopped" in site.reconciler.records[OTHER].reason
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await site.idle()
         assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("start", OTHER)]

@@ -264,7 +264,7 @@ async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_proces
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         child = await site.child(bus, MESH)
@@ -327,12 +327,12 @@ def test_a_child_that_does_not_answer_gets_another_process(
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
             site.reconciler.records[MESH].worker.heard -= 61
-            site.systemd.held = True
+            site.systemd.jobs_wait = True
             await site.reconciler.health.ask(MESH)
             assert (MESH, "unhealthy", "its process does not answer") in site.shown
             await until(lambda: site.systemd.verbs[-1] == ("restart", MESH))
             site.reconciler._unhealthy(MESH)  # which is being done already
-            site.systemd.held = False
+            site.systemd.jobs_wait = False
             site.systemd.finish(MESH)
             await site.idle()
             assert [verb for verb, _ in site.systemd.verbs] == ["start", "restart"]

@@ -531,7 +531,7 @@ async def test_a_change_whose_caller_gives_up_is_carried_out() -> None:
     async with site() as made:
         made.store.gate.clear()
         write = asyncio.create_task(made.memory.write_document(A, "queue", "[1]"))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         write.cancel()
         await asyncio.wait([write])
         made.store.gate.set()
@@ -543,7 +543,7 @@ async def test_reading_that_is_given_up_leaves_the_store_usable() -> None:
     async with site() as made:
         made.store.gate.clear()
         read = asyncio.create_task(made.memory.read_document(A, "queue"))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         read.cancel()
         await asyncio.wait([read])
         assert made.state.error is None

@@ -588,7 +588,7 @@ async def test_it_ends_at_once_before_it_has_begun(site: Site, store: FakeStore,
     store.gate.clear()
 
     async def end_early() -> None:
-        await until(lambda: store.held)
+        await until(lambda: store.waiting_calls)
         os.kill(os.getpid(), signal.SIGTERM)
 
     ending = asyncio.create_task(end_early())

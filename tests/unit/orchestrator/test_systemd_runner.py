@@ -38,7 +38,7 @@ async def test_a_job_that_does_not_end_is_told(
 
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH)
         await until(lambda: "has not finished" in site.shown[-1][2])
         assert site.reconciler.records[MESH].state == "starting"
@@ -105,7 +105,7 @@ async def test_a_stranger_says_nothing(bus_address: str, tmp_path: Path) -> None
 async def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.stop(MESH)
         await site.state(MESH, "stopping")
         await until(lambda: MESH in site.on_disk())
@@ -113,7 +113,7 @@ async def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(bus_addre
         await site.state(MESH, "held")
         block = site.on_disk()[MESH]
         assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         for _ in range(3):
             site.discover(MESH)
         await site.idle()
@@ -164,7 +164,7 @@ async def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_b
         await site.state(MESH, "stopping")
         await site.idle()
         assert site.on_disk() == {}
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.stop(MESH)
         await until(lambda: MESH in site.on_disk())
         site.systemd.finish(MESH)
@@ -182,11 +182,11 @@ async def test_the_place_of_a_mesh_stopped_by_hand_is_free(bus_address: str, tmp
 async def test_a_restart_by_hand_is_no_hold(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.restart(MESH)
         await site.state(MESH, "stopping")
         await site.idle()
-        site.systemd.held = False
+        site.systemd.jobs_wait = False
         site.systemd.finish(MESH)
         await until(lambda: site.reconciler.records[MESH].run.process == 101)
         await site.idle()
@@ -198,7 +198,7 @@ async def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(bus_address: st
         await site.begin(MESH)
         refused = {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit", "MainPID": 0}
         site.systemd.outcomes[MESH] = refused
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.restart(MESH)
         # In one go: the restart is over before the parent has asked what kind of job it was.
         site.systemd.finish(MESH, "failed")
@@ -216,7 +216,7 @@ async def test_a_stop_of_everything_holds_nothing(bus_address: str, tmp_path: Pa
             site.systemd.move_target()
         else:
             site.systemd.target.set(ActiveState=after)
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.stop(MESH)
         await site.state(MESH, "stopping")
         await site.idle()
@@ -251,7 +251,7 @@ async def test_a_stop_for_good_stops_everything(
 ) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.discover(MESH)
         await site.state(MESH, "starting")
         if verb:
@@ -298,7 +298,7 @@ async def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
 
         site.runner._monitor.draining = silent  # type: ignore[method-assign]
         site.runner._monitor.stopping_for_good = silent  # type: ignore[method-assign]
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.stop(MESH)
         await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
         assert site.blocklist.in_force() == {}
@@ -366,7 +366,7 @@ async def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_no
     async with site_on(bus_address, tmp_path) as site:
         await site.begin(MESH)
         await site.runner._end_stop(MESH)
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         site.systemd.stop(MESH)
         await site.runner._end_stop(MESH)
         await site.idle()
@@ -397,7 +397,7 @@ async def test_the_end_of_the_wait_for_a_restart_is_no_hold(bus_address: str, tm
         await site.begin(MESH)
         site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", MainPID=0)
         await site.state(MESH, "restarting")
-        site.systemd.held = True
+        site.systemd.jobs_wait = True
         # The job that restarts it stops it first.
         site.systemd.restart(MESH)
         site.systemd.change(MESH, **DEAD)
@@ -416,7 +416,7 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(OTHER, *([MESH] if verb == "restart" else []))
-            site.systemd.held = True
+            site.systemd.jobs_wait = True
             if verb == "restart":
                 site.reconciler._unhealthy(MESH)
             site.discover(MESH, OTHER)
@@ -426,7 +426,7 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
             site.systemd.finish(MESH, "canceled")
             await until(lambda: MESH in site.on_disk())
             assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "systemctl")
-            site.systemd.held = False
+            site.systemd.jobs_wait = False
             site.discover(MESH, OTHER)
             await site.idle()
             assert site.reconciler.records[MESH].state == "held"

@@ -84,7 +84,7 @@ class _Systemd(FakeSystemd):
         return super().start(mesh)
 
     def _queue(self, verb: str, mesh: str, begun: dict[str, Any], outcome: dict[str, Any]) -> str:
-        self.held = self._world.slow
+        self.jobs_wait = self._world.slow
         return super()._queue(verb, mesh, begun, outcome)
 
     def finish(self, mesh: str, result: str = "done") -> None:

@@ -326,7 +326,7 @@ async def test_changes_go_one_after_the_other() -> None:
         made.store.gate.clear()
         changes = asyncio.gather(*(change(made.state) for name, change in CHANGES.items() if name != "replace"))
         refresh = asyncio.create_task(made.state.refresh())
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         assert made.state.admins == {1, 2}  # readers don't wait
         made.store.gate.set()
         assert await changes == [True, True, True, True, None, True, None, True]
@@ -408,7 +408,7 @@ async def test_it_can_be_closed_while_it_starts() -> None:
     made = Site()
     made.store.gate.clear()
     start = asyncio.create_task(made.state.start())
-    await until(lambda: made.store.held)
+    await until(lambda: made.store.waiting_calls)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
     await made.state.close()
@@ -478,7 +478,7 @@ async def test_a_change_that_is_broken_off_is_looked_after(
     async with site() as made:
         made.store.gate.clear()
         task = asyncio.ensure_future(change(made.state))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         if how == "cancelled":
             task.cancel()
         else:
@@ -500,7 +500,7 @@ async def test_a_change_that_waits_for_another_is_refused_when_that_one_fails() 
         made.store.gate.clear()
         first = asyncio.create_task(failure(made.state.add_admin(3, 1)))
         second = asyncio.create_task(failure(made.state.add_admin(4, 1)))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         made.store.failure = DOWN
         made.store.gate.set()
         assert (await first).message.startswith("whether the change was saved is not known")
@@ -513,7 +513,7 @@ async def test_a_change_does_not_wait_for_a_recovery() -> None:
         made.store.failure = DOWN
         await failure(made.state.add_admin(3, 1))
         made.store.gate.clear()
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         assert (await failure(made.state.add_admin(3, 1))).message.startswith("changes can't be saved")
 
 
@@ -548,7 +548,7 @@ async def test_a_return_in_the_middle_of_an_attempt_that_fails_is_not_missed() -
         made.state.reachable(False)
         made.store.gate.clear()
         made.state.reachable(True)
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         made.state.reachable(True)
         made.store.gate.set()
         await until(lambda: made.store.calls.count("read") == 2)
@@ -561,7 +561,7 @@ async def test_a_loss_during_a_change_that_succeeds_keeps_the_change() -> None:
     async with site() as made:
         made.store.gate.clear()
         change = asyncio.create_task(made.state.add_admin(3, 1))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         made.state.reachable(False)
         made.store.gate.set()
         assert await change is True
@@ -610,7 +610,7 @@ async def test_a_refresh_that_waits_for_the_last_change_finds_the_store_closed()
     async with site() as made:
         made.store.gate.clear()
         change = asyncio.create_task(made.state.add_admin(3, 1))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         refresh = asyncio.create_task(failure(made.state.refresh()))
         close = asyncio.create_task(made.state.close())
         await asyncio.sleep(0)
@@ -706,7 +706,7 @@ async def test_closing_waits_for_the_change_that_is_under_way() -> None:
     async with site() as made:
         made.store.gate.clear()
         change = asyncio.create_task(made.state.add_admin(3, 1))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         close = asyncio.create_task(made.state.close())
         await asyncio.sleep(0)
         assert not close.done()
@@ -721,7 +721,7 @@ async def test_closing_ends_the_recovery_and_nothing_begins_another() -> None:
         made.store.failure = DOWN
         made.store.gate.clear()
         change = asyncio.create_task(failure(made.state.add_admin(3, 1)))
-        await until(lambda: made.store.held == 1)
+        await until(lambda: made.store.waiting_calls == 1)
         close = asyncio.create_task(made.state.close())
         await asyncio.sleep(0)
         made.store.gate.set()

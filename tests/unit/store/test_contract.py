@@ -493,14 +493,14 @@ async def test_one_host_has_the_account(make_store: MakeStore) -> None:
 
     async with opened(make_store()) as store, opened(make_store()) as other:
         shared = store.engine == "mongodb"
-        holders = await asyncio.gather(store.hold(first), other.hold(second))
+        holders = await asyncio.gather(store.register_host(first), other.register_host(second))
         assert len(set(holders)) == (1 if shared else 2)
         holder = holders[0]
-        assert await store.hold(holder) == holder
+        assert await store.register_host(holder) == holder
         loser = second if holder == first else first
         await other.release(loser)
-        assert await other.hold(loser) == (holder if shared else loser)
+        assert await other.register_host(loser) == (holder if shared else loser)
         await other.take_over(loser)
-        assert await store.hold(holder) == (loser if shared else holder)
+        assert await store.register_host(holder) == (loser if shared else holder)
         await other.release(loser)
-        assert await store.hold(holder) == holder
+        assert await store.register_host(holder) == holder

@@ -322,7 +322,7 @@ async def test_the_look_after_a_job_that_was_overtaken_by_a_signal_is_dropped(bu
 async def test_a_job_is_awaited_and_its_unit_read_afterwards(bus_address: str) -> None:
     async with watching(bus_address) as here:
         await here.watch.start()
-        here.systemd.held = True
+        here.systemd.jobs_wait = True
         waiting = asyncio.create_task(here.watch.job(here.systemd.start(MESH), MESH, 5))
         await until(lambda: here.watch.state(MESH).active == "activating")
         await here.settle()
@@ -350,7 +350,7 @@ async def test_a_job_that_ended_before_anybody_asked_is_not_waited_for(bus_addre
 async def test_several_may_wait_for_one_job(bus_address: str) -> None:
     async with watching(bus_address) as here:
         await here.watch.start()
-        here.systemd.held = True
+        here.systemd.jobs_wait = True
         job = here.systemd.start(MESH)
         waiting = [asyncio.create_task(here.watch.job(job, MESH, 5)) for _ in range(2)]
         await here.settle()
@@ -374,7 +374,7 @@ async def test_the_results_that_nobody_asked_for_are_bounded(
 async def test_a_job_that_does_not_end_is_given_up(bus_address: str) -> None:
     async with watching(bus_address) as here:
         await here.watch.start()
-        here.systemd.held = True
+        here.systemd.jobs_wait = True
         job = here.systemd.start(MESH)
         with pytest.raises(RaveError) as e:
             await here.watch.job(job, MESH, 0.01)
@@ -396,7 +396,7 @@ async def test_without_systemd_there_is_nothing_to_watch(bus_address: str) -> No
 
 async def test_the_job_of_a_unit_is_known_and_what_it_does(bus_address: str) -> None:
     async with watching(bus_address) as here:
-        here.systemd.held = True
+        here.systemd.jobs_wait = True
         here.systemd.load(OTHER, **RUNNING)
         listed = here.systemd.stop(OTHER)
         await here.watch.start()

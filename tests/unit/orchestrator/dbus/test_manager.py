@@ -274,12 +274,12 @@ def test_the_answer_to_a_roll_comes_before_all_that_is_told_of_it(
 @pytest.mark.parametrize("code", [Code.CONFIG, Code.LOGIN_NEEDED, Code.STORE, Code.BAD_FILE])
 async def test_a_round_that_can_not_begin_is_refused_with_what_is_in_the_way(bus_address: str, code: Code) -> None:
     async with site_on(bus_address) as site:
-        site.discovery.hold(RaveError(code, "that is in the way", hint="mend it"))
+        site.discovery.suspend(RaveError(code, "that is in the way", hint="mend it"))
         error = await site.refused("Discover")
         assert error.code is code
         assert "that is in the way (mend it)" in str(error)
         assert not site.discovery._asked.is_set()
-        site.discovery.release()
+        site.discovery.resume()
         assert await site.ask("Discover") == [1]
 
 

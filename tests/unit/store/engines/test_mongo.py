@@ -702,7 +702,7 @@ async def test_the_record_of_a_host_is_void_after_two_minutes(
     host = Host(id="1", name="one")
 
     async with opened(home.store()) as store:
-        found = await store.hold(host)
+        found = await store.register_host(host)
         assert (found == host) is free
         (kept,) = home.documents("hosts")
         if free:

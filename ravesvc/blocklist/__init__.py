@@ -1,1 +1,1 @@
-"""The meshes that are left alone: rules, file, and the list that the service keeps."""
+"""The meshes that no bot may join: rules, file, and the list that the service keeps."""

@@ -28,7 +28,7 @@ def deferred(*modules: str) -> Iterator[None]:
     """Within it, `import` of one of the modules, by its full name, finds a stand-in in its place.
 
     The library keeps the stand-in, and the module is imported if it ever uses anything of it. Imports after that are
-    as usual. A module that was imported before is left alone.
+    as usual. A module that was imported before stays as it is.
     """
     stand_ins = [_Deferred(name) for name in modules if name not in sys.modules]
     sys.modules.update({each.__name__: each for each in stand_ins})

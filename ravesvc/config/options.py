@@ -148,7 +148,7 @@ class Config(WorkerOptions):
     process_restart_delay: float = option(TIME_SPAN, default=5.0, chapter=PROCESSES, least=0.1)
     """How long after a crash a bot is started again."""
     max_process_restarts: int = option(WHOLE_NUMBER, default=5, chapter=PROCESSES, least=1, most=1000)
-    """After this many restarts in a row a bot that crashes is left alone."""
+    """After this many restarts in a row the mesh of a bot that crashes is blocked."""
     shutdown_timeout: float = option(TIME_SPAN, default=10.0, chapter=PROCESSES, least=1)
     """A bot that takes longer than this to stop is killed.
 

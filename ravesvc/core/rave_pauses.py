@@ -1,4 +1,4 @@
-"""Which of Rave's hosts want to be left alone for a while, and how fast bots may be started. Pure.
+"""Which of Rave's servers ask for a pause, and how fast bots may be started. Pure.
 
 A host asks for a pause by an answer such as 429 with Retry-After. The process that gets that answer keeps the pause,
 and so do all others that ask that host. What the parent has been told itself counts in full. What a bot says is a
@@ -74,11 +74,11 @@ class Pauses:
         return any(until > now for pauses in (self._own, self._claimed) for until in pauses.values())
 
     def asked(self, host: str) -> float:
-        """For how many more seconds the host is to be left alone by all means; 0 when it asks for no pause."""
+        """For how many more seconds no request may be sent to the host; 0 when it asks for no pause."""
         return max(0.0, self._own.get(host, 0.0) - self._clock())
 
     def left(self, hosts: Iterable[str]) -> tuple[float, str]:
-        """For how many more seconds one of the hosts is to be left alone by a bot, and why; 0 when none is."""
+        """For how many more seconds a bot may not call one of the hosts, and why; 0 when it may call all."""
         pauses = [(pause.until, host) for host in hosts if (pause := self._pause(host))]
         if not pauses:
             return 0.0, ""

@@ -59,7 +59,7 @@ class Promise(StrEnum):
     QUIET = "while nothing happens nothing is started or stopped"
     PACE = "no more bots are started in a minute than starts_per_minute"
     LIMIT = "there are never more bots than max_processes"
-    NOT_RESTLESS = "a mesh whose bot keeps ending is left alone for longer and longer"
+    NOT_RESTLESS = "a mesh whose bot keeps ending has none for longer and longer"
     SAVED = "nothing that was announced as saved is lost when the service dies"
     END_COUNTS = "how a bot has ended decides about its mesh, also when the service was away"
     POLITE = "Rave is not asked for its list all the time"

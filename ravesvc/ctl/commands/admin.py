@@ -100,7 +100,7 @@ def _undo(service: Service, options: argparse.Namespace) -> Exit:
     Without arguments it lists the latest thousand changes that hold in all rooms. With numbers it undoes these
     changes. With --mesh it undoes all changes from one mesh, with --since all changes of the last TIME, and with both
     those that fit both. The last change is undone first. Each entry is then as it was before, with the admin who had
-    made it and the date. An entry that was changed again since is left alone and named, and the exit status is 1.
+    made it and the date. An entry that was changed again since is not undone but named, and the exit status is 1.
 
     Keep the room from changing more before you undo: block the mesh, or remove the admin.
 

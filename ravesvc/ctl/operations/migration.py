@@ -309,7 +309,7 @@ def _import_account(service: Service, path: Path, content: bytes) -> list[RaveEr
 
 def _skip_account(service: Service, path: Path, content: bytes) -> list[RaveError]:
     """Import no account: with one the bots would join at once, even meshes that have kicked them."""
-    text = "not taken over as long as it can't be known which meshes to leave alone"
+    text = "not taken over as long as it can't be known which meshes to keep out of"
     hint = "fix the blocklist of the old bot, or move it away, and run this again"
     return [RaveError(Code.BAD_FILE, text, hint=hint)]
 

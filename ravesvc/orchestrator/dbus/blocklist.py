@@ -97,7 +97,7 @@ class BlocklistObject(Interface):
 
     @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.BLOCKLIST)
     async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
-        """Leave a mesh alone for usec, for ever if that is 0; it need not be known.
+        """Block a mesh for usec, for ever if that is 0; it need not be known.
 
         Errors: InvalidArgument, Blocked (the bot was kicked), BadFile (in force, but not saved).
         """

@@ -186,7 +186,7 @@ class PermissionsObject(Interface):
     async def undo_chat_change(self, call: Call, number: int) -> bool:
         """Put what was there before such a change in its place again; false if it is there already.
 
-        What was changed once more since then is left alone.
+        What was changed once more since then stays.
 
         Errors: InvalidArgument, Conflict, LastAdmin, StoreUnavailable.
         """

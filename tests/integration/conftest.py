@@ -216,7 +216,7 @@ class Site:
 
         eventually(another, "the parent is back")
 
-    def children(self) -> list[str]:
+    def bots(self) -> list[str]:
         """The units that systemd still has in any state but inactive."""
         listing = self.sh(
             "systemctl list-units --no-legend --plain 'rave-mesh@*' --state=active,activating,deactivating"

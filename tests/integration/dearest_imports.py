@@ -1,4 +1,4 @@
-"""Run in the machine: what the imports of a child cost. Prints the ten dearest, largest first."""
+"""Run in the machine: what the imports of a bot cost. Prints the ten dearest, largest first."""
 
 import builtins
 import sys

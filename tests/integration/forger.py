@@ -1,4 +1,4 @@
-"""Run in the machine with a mesh's id: say all that a child of the mesh could say, without being it."""
+"""Run in the machine with a mesh's id: say all that a bot of the mesh could say, without being it."""
 
 import asyncio
 import contextlib

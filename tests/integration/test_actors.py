@@ -5,7 +5,7 @@ from __future__ import annotations
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import says, user_id
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
 ADMIN = "ann"
 
@@ -46,7 +46,7 @@ def test_a_bot_that_was_taken_over_does_not_speak_for_admins_who_are_elsewhere(s
     (mesh,) = site.run_fleet(1)
     ann = user_id(site, mesh, ADMIN)
     site.sh(f"ravectl admin add {ann}")
-    with inside_a_child(site, _SPEAKS_FOR_AN_ADMIN):
+    with inside_a_bot(site, _SPEAKS_FOR_AN_ADMIN):
         unit = names.mesh_unit(STRANGER)
         eventually(lambda: "done" in site.machine.journal("-u", unit, "-o", "cat").splitlines(), "it has asked", 60)
         said = site.machine.journal("-u", unit, "-o", "cat")

@@ -117,7 +117,7 @@ def test_a_stranger_may_run_none_of_them(site: Site, meshes: list[str]) -> None:
     assert "nly admins" not in says(site, meshes[0], STRANGER, "?ping")
     assert site.permissions("Admins") == 1
     assert site.permissions("Permissions") == 0
-    assert len(site.children()) == 2, "nobody has left"
+    assert len(site.bots()) == 2, "nobody has left"
 
 
 def test_admins_come_and_go_in_all_meshes(site: Site, meshes: list[str]) -> None:
@@ -167,7 +167,7 @@ def test_permissions_of_commands(site: Site, meshes: list[str]) -> None:
     assert site.permissions("Permissions") == 0
 
 
-def test_a_child_that_starts_without_a_parent_opens_nothing(site: Site, meshes: list[str]) -> None:
+def test_a_bot_that_starts_without_a_parent_opens_nothing(site: Site, meshes: list[str]) -> None:
     mesh, _ = meshes
     site.sh("ravectl perm set ping admin")
     connections = site.control.connections()
@@ -189,11 +189,11 @@ def test_leave(site: Site, meshes: list[str]) -> None:
     left, other = meshes
     says(site, left, ADMIN, "?leave")
     site.control.wait(disconnected=[left])
-    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    eventually(lambda: site.bots() == [names.mesh_unit(other)], "its process is gone")
     ended = site.control.mesh(left)["ended"][-1]
     assert (ended["code"], ended["by"]) == (1000, "client")
     site.wait_rounds(2)
-    assert site.children() == [names.mesh_unit(other)], "it does not come back by itself"
+    assert site.bots() == [names.mesh_unit(other)], "it does not come back by itself"
     assert site.control.mesh(left)["invited"] == [], "the invitation is gone too"
     # Invited again it comes again, with no block to be waited for.
     site.control.invite(left)
@@ -205,7 +205,7 @@ def test_a_leave_that_is_open_to_all(site: Site, meshes: list[str]) -> None:
     says(site, other, ADMIN, "?setperm leave user")
     assert "Goodbye" in says(site, left, STRANGER, "?leave")
     site.control.wait(disconnected=[left])
-    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    eventually(lambda: site.bots() == [names.mesh_unit(other)], "its process is gone")
     bob = user_id(site, left, STRANGER)
     assert f"User {bob} sends the bot away from mesh {left}" in site.machine.journal("-u", "rave-orchestrator")
 

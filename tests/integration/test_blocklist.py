@@ -223,7 +223,7 @@ def test_an_unusable_file_joins_nothing_until_told(site: Site, how: str) -> None
         assert "ravectl blocklist restore" in status
         kept = site.sh(f"ls {FILE}.damaged-*").split()
         assert len(kept) == 1
-    assert site.children() == []
+    assert site.bots() == []
     assert FILE in site.sh("ravectl discover", check=False)
     site.sh("ravectl blocklist restore")
     site.control.wait(connected=[other])
@@ -238,7 +238,7 @@ def test_a_file_that_is_mended_and_put_back_is_used(site: Site) -> None:
     site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
     site.machine.run(["tee", FILE], input="{")
     site.sh("systemctl start rave-orchestrator")
-    assert site.children() == []
+    assert site.bots() == []
     edit(site, {"blockedMeshes": {}})
     site.control.wait(connected=[mesh])
 

@@ -48,7 +48,7 @@ def test_a_mesh_is_given_up_after_several_rounds_without_it(site: Site) -> None:
     assert site.pids(kept) == {mesh: pids[mesh] for mesh in kept}
 
 
-def test_a_mesh_that_is_gone_ends_its_child(site: Site) -> None:
+def test_a_mesh_that_is_gone_ends_its_bot(site: Site) -> None:
     gone, other = site.run_fleet(2)
     site.control.remove(gone)
     site.wait_state([gone], "blocked")
@@ -68,7 +68,7 @@ def test_an_empty_answer_to_a_new_parent_is_not_believed_either(site: Site) -> N
     # Until an operator confirms it.
     site.sh("ravectl discover --confirm-losses")
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.children() == [], "all have stopped")
+    eventually(lambda: site.bots() == [], "all have stopped")
     site.control.fail("discovery", "ok")
     site.control.wait(connected=meshes)
 
@@ -77,11 +77,11 @@ def test_a_kick_that_is_lifted_is_no_invitation(site: Site) -> None:
     kicked, other = site.run_fleet(2)
     site.control.kick(kicked)
     site.wait_state([kicked], "blocked")
-    eventually(lambda: site.children() == [names.mesh_unit(other)], "the process is gone")
+    eventually(lambda: site.bots() == [names.mesh_unit(other)], "the process is gone")
     assert "Discovery does not list it." in site.sh(f"ravectl explain {kicked}")
     site.sh(f"ravectl blocklist remove {kicked}")
     site.wait_rounds(4)
-    assert site.children() == [names.mesh_unit(other)]
+    assert site.bots() == [names.mesh_unit(other)]
     assert "rejected" not in site.sh("ravectl blocklist list")
     site.control.invite(kicked)
     site.control.wait(connected=[kicked])
@@ -108,11 +108,11 @@ def test_another_mesh_mode_is_no_loss(site: Site) -> None:
     site.sh("systemctl restart rave-orchestrator")
     site.control.wait(connected=public, disconnected=invited)
     assert site.manager("HeldBack") == 0
-    eventually(lambda: len(site.children()) == len(public), "the former ones are gone")
+    eventually(lambda: len(site.bots()) == len(public), "the former ones are gone")
     # What is missing from the new kind of list is doubted as ever.
     site.control.fail("discovery", "empty")
     eventually(lambda: site.manager("HeldBack") == len(public), "the loss is reported")
-    assert len(site.children()) == len(public)
+    assert len(site.bots()) == len(public)
 
 
 def test_of_thousands_of_rooms_no_more_are_read_than_are_wanted(site: Site, figure: Figure) -> None:

@@ -40,7 +40,7 @@ def test_a_hostile_bot_in_the_real_sandbox(site: Site) -> None:
     assert {found[name]["state"] for name in ("DNS", "IPv4", "Rave", "bus", "memory")} == {"held"}
     # The fleet has noticed nothing, and nothing is left.
     assert (site.pids(meshes), site.control.connections()) == (pids, connections)
-    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert sorted(site.bots()) == sorted(map(names.mesh_unit, meshes))
     assert site.sh("ls /run/rave | grep doctor || :") == ""
     assert site.sh("journalctl -q -u rave-orchestrator --grep doctor || :") == ""
 
@@ -71,7 +71,7 @@ def test_two_at_once_take_turns(site: Site) -> None:
 
 
 def assert_nothing_left(site: Site, meshes: list[str]) -> None:
-    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert sorted(site.bots()) == sorted(map(names.mesh_unit, meshes))
     assert site.sh("systemctl list-units --failed --plain --no-legend") == ""
     assert site.sh("ls /run/rave /var/lib/rave/ended | grep doctor || :") == ""
 

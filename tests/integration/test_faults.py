@@ -12,7 +12,7 @@ from tests.integration.test_blocklist import blocklist, entries
 
 # WatchdogSec= of both units, and the time that a process gets to die and to be started again.
 WATCHDOG = 30 + 2 + 5
-# After which a child that does not answer is unhealthy, and a connection has held.
+# After which a bot that does not answer is unhealthy, and a connection has held.
 SILENCE = HELD = 60
 
 # Our program, with a GetStatus that never answers.
@@ -54,7 +54,7 @@ def test_a_server_that_is_away_is_no_fault_of_the_meshes(site: Site) -> None:
     for call in ("mesh", "discovery"):
         site.control.fail(call, "503")
     site.control.drop(meshes)
-    eventually(lambda: site.children() == [], "the children have given up", timeout=60)
+    eventually(lambda: site.bots() == [], "the bots have given up", timeout=60)
     assert entries(site) == {}
     for call in ("mesh", "discovery"):
         site.control.fail(call, "ok")
@@ -62,7 +62,7 @@ def test_a_server_that_is_away_is_no_fault_of_the_meshes(site: Site) -> None:
     assert all(site.answers(mesh) for mesh in meshes)
 
 
-def test_a_hung_child_is_killed_and_started_again(site: Site) -> None:
+def test_a_hung_bot_is_killed_and_started_again(site: Site) -> None:
     hung, other = meshes = site.run_fleet(2)
     pids, connections = site.pids(meshes), site.control.connections()
     site.sh(f"kill -STOP {pids[hung]}")
@@ -77,7 +77,7 @@ def test_a_hung_child_is_killed_and_started_again(site: Site) -> None:
     )
 
 
-def test_a_child_that_lives_and_does_not_answer_is_restarted(site: Site) -> None:
+def test_a_bot_that_lives_and_does_not_answer_is_restarted(site: Site) -> None:
     """It feeds the watchdog and stays in its mesh, but it has stopped to listen on the bus."""
     site.set_options(status_poll_interval="10s", process_restart_delay="100ms")
     deaf, other = meshes = site.run_fleet(2)
@@ -99,7 +99,7 @@ def test_a_child_that_lives_and_does_not_answer_is_restarted(site: Site) -> None
     assert entries(site) == {}, "it was no crash"
 
 
-def test_a_hung_child_without_a_watchdog_is_restarted(site: Site) -> None:
+def test_a_hung_bot_without_a_watchdog_is_restarted(site: Site) -> None:
     """One that was taken over says what it likes to systemd; but it is the service that asks how it is."""
     site.set_options(status_poll_interval="10s", process_restart_delay="100ms")
     *hung, other = site.run_fleet(3)
@@ -161,14 +161,14 @@ def test_a_hung_parent_is_killed_and_started_again(site: Site) -> None:
 
 
 def test_a_fleet_comes_through_a_rough_minute(site: Site) -> None:
-    """Children and parent are killed, connections cut, discovery fails, systemd reloads: all at random, seeded."""
+    """Bots and parent are killed, connections cut, discovery fails, systemd reloads: all at random, seeded."""
     dice = random.Random(SEED)
     meshes = site.run_fleet(20)
 
     # Each often enough, but not so often that it counts as a crash loop.
     victims = dice.sample(meshes * 3, 60)
 
-    def kill_a_child() -> None:
+    def kill_a_bot() -> None:
         if victims:
             site.sh(f"systemctl kill --signal=KILL {names.mesh_unit(victims.pop())} || true")
 
@@ -184,7 +184,7 @@ def test_a_fleet_comes_through_a_rough_minute(site: Site) -> None:
     def reload_systemd() -> None:
         site.sh("systemctl daemon-reload")
 
-    actions = [kill_a_child] * 4 + [drop_some] * 2 + [fail_discovery, kill_the_parent, reload_systemd]
+    actions = [kill_a_bot] * 4 + [drop_some] * 2 + [fail_discovery, kill_the_parent, reload_systemd]
     end = time.monotonic() + 60
     while time.monotonic() < end:
         dice.choice(actions)()
@@ -193,7 +193,7 @@ def test_a_fleet_comes_through_a_rough_minute(site: Site) -> None:
     site.control.fail("discovery", "ok")
     site.control.wait(connected=meshes, timeout=90)
     site.wait_state(meshes, "connected", timeout=60)
-    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert sorted(site.bots()) == sorted(map(names.mesh_unit, meshes))
     journal = site.machine.journal("-u", "rave-orchestrator", "-u", "rave-mesh@*")
     assert "Traceback" not in journal
     assert "never retrieved" not in journal

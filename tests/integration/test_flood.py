@@ -12,7 +12,7 @@ import pytest
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site
 from tests.integration.test_logs import entries
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
 pytestmark = pytest.mark.alone
 
@@ -121,7 +121,7 @@ def test_a_bot_that_floods_keeps_nobody_waiting(
     site: Site, meshes: list[str], pids: dict[str, str], figure: Figure
 ) -> None:
     """A bot that was taken over sends its own signals without end."""
-    with inside_a_child(site, FLOOD, "signals", names.worker_path(STRANGER)):
+    with inside_a_bot(site, FLOOD, "signals", names.worker_path(STRANGER)):
         waited, _ = _root_waits(site, figure, "signals", "a bot")
         assert site.unit(STRANGER, "ActiveState") == "active"
     _nobody_was_restarted(site, meshes, pids)
@@ -132,7 +132,7 @@ def test_a_bot_that_sends_larger_messages_than_any_of_ours_is_killed(
     site: Site, meshes: list[str], pids: dict[str, str], figure: Figure
 ) -> None:
     """Of megabytes, and what is none of its signals: the bus keeps them for us, and refuses others meanwhile."""
-    with inside_a_child(site, FLOOD, "nonsense", names.worker_path(KILLED), mesh=KILLED):
+    with inside_a_bot(site, FLOOD, "nonsense", names.worker_path(KILLED), mesh=KILLED):
         waited, _ = _root_waits(site, figure, "nonsense", "a bot")
         killed = entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={KILLED}")
         ended = site.unit(KILLED, "NRestarts"), site.unit(KILLED, "ActiveState")

@@ -19,7 +19,7 @@ BACK = 15.0
 
 
 def on_the_bus(site: Site, meshes: list[str]) -> bool:
-    """Whether parent and children are on the bus, and know of each other."""
+    """Whether parent and bots are on the bus, and know of each other."""
     words = ["busctl", "--json=short", "get-property", names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE]
     done = site.machine.run([*words, "Connected"], check=False)
     if done.returncode or json.loads(done.stdout)["data"] != len(meshes):
@@ -200,7 +200,7 @@ def remaining(site: Site, mesh: str) -> float:
     return float(entries(site)[mesh][2]) / 1_000_000 - time.time()
 
 
-def test_a_child_that_eats_memory(site: Site) -> None:
+def test_a_bot_that_eats_memory(site: Site) -> None:
     controllers = site.sh("cat /sys/fs/cgroup/cgroup.controllers").split()
     if "memory" not in controllers:
         pytest.skip("this machine has no memory controller for its containers, so nothing enforces MemoryMax=")

@@ -51,7 +51,7 @@ def test_the_second_of_two_hosts_says_so_and_starts_nothing(site: Site, mongo: M
         assert words in site.sh(command, check=False)
     assert words in site.sh("ravectl status --check || test $? = 2")
     assert words in site.sh("ravectl discover 2>&1", check=False)
-    assert site.children() == []
+    assert site.bots() == []
     assert record(mongo)[0]["hostId"] == "f" * 32
     site.sh("systemctl stop rave-orchestrator")
     assert record(mongo)[0]["hostId"] == "f" * 32, "what is another's stays"
@@ -69,7 +69,7 @@ def test_the_second_of_two_hosts_says_so_and_starts_nothing(site: Site, mongo: M
     assert site.pids([mesh]) == before
     site.sh("systemctl stop rave-orchestrator")
     assert record(mongo) == [], "another host need not wait"
-    assert site.children() == [], "the bots have left before"
+    assert site.bots() == [], "the bots have left before"
 
 
 def test_an_account_is_moved_from_host_to_host(site: Site, mongo: Mongo) -> None:
@@ -78,12 +78,12 @@ def test_an_account_is_moved_from_host_to_host(site: Site, mongo: Mongo) -> None
     site.sh("systemctl start rave-orchestrator")
     assert "from host elsewhere" in site.sh("ravectl takeover")
     assert "moves here from host elsewhere" in site.manager("Status")
-    assert site.children() == [], "the bots of the other host have time to leave"
+    assert site.bots() == [], "the bots of the other host have time to leave"
     assert "No other host" in site.sh("ravectl takeover")
     site.wait_state([mesh], "connected", timeout=BEAT)
 
     other_host(mongo, 0)
-    eventually(lambda: site.children() == [], "bots leave when another host has taken over", BEAT)
+    eventually(lambda: site.bots() == [], "bots leave when another host has taken over", BEAT)
     assert "already runs on host elsewhere" in site.manager("Status")
     assert site.sh("systemctl is-active rave-orchestrator").strip() == "active"
 
@@ -103,4 +103,4 @@ def test_without_its_database_the_service_starts_and_looks_later(site: Site, mon
     site.wait_state([mesh], "connected")
     mongo.start()
     other_host(mongo, 0)
-    eventually(lambda: site.children() == [], "it finds the other host", BEAT)
+    eventually(lambda: site.bots() == [], "it finds the other host", BEAT)

@@ -1,4 +1,4 @@
-"""A hundred meshes on a small machine: the parent stays quick while children crash, and so does ravectl."""
+"""A hundred meshes on a small machine: the parent stays quick while bots crash, and so does ravectl."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def measured(site: Site) -> Iterator[Site]:
     site.sh(f"rm -r {directory}; systemctl daemon-reload")
 
 
-def test_the_parent_stays_quick_while_children_crash(measured: Site, figure: Figure) -> None:
+def test_the_parent_stays_quick_while_bots_crash(measured: Site, figure: Figure) -> None:
     site = measured
     dice = random.Random(SEED)
     begun = time.monotonic()

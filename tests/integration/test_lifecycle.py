@@ -15,7 +15,7 @@ from tests.integration.test_blocklist import entries
 RESTART_DELAY = 5.0
 
 
-def test_a_killed_child_comes_back_and_the_others_notice_nothing(site: Site, figure: Figure) -> None:
+def test_a_killed_bot_comes_back_and_the_others_notice_nothing(site: Site, figure: Figure) -> None:
     victim, *others = meshes = site.run_fleet(3)
     pids, connections = site.pids(meshes), site.control.connections()
     killed = time.monotonic()
@@ -38,12 +38,12 @@ def test_a_kicked_bot_stays_out(site: Site, close: str) -> None:
     site.control.kick(kicked, close=close)
     site.control.wait(disconnected=[kicked])
     site.wait_state([kicked], "blocked")
-    eventually(lambda: site.children() == [names.mesh_unit(other)], "the process is gone")
+    eventually(lambda: site.bots() == [names.mesh_unit(other)], "the process is gone")
     blocked = json.loads(site.sh("cat /var/lib/rave/blocklist.json"))["blockedMeshes"][kicked]
     assert (blocked["reason"], blocked["blockedUntil"]) == ("kicked", None)
     site.control.invite(kicked)
     site.wait_rounds(2)
-    assert site.children() == [names.mesh_unit(other)], "an invitation must not bring it back"
+    assert site.bots() == [names.mesh_unit(other)], "an invitation must not bring it back"
     assert kicked not in site.control.connections()
     assert site.pids([other])[other] == pid
 
@@ -52,7 +52,7 @@ def test_a_kick_while_the_parent_is_away_is_learnt_later(site: Site) -> None:
     kicked, other = site.run_fleet(2)
     site.sh("systemctl kill --signal=STOP rave-orchestrator")
     site.control.kick(kicked)
-    eventually(lambda: site.unit(kicked, "ActiveState") == "failed", "the child has ended")
+    eventually(lambda: site.unit(kicked, "ActiveState") == "failed", "the bot has ended")
     assert site.unit(kicked, "ExecMainStatus") == str(int(names.ExitStatus.KICKED))
     site.sh("systemctl kill --signal=KILL rave-orchestrator")
     site.wait_state([kicked], "blocked")
@@ -66,7 +66,7 @@ def test_a_kick_while_the_parent_is_away_outlives_systemds_memory(site: Site, ho
     notes = "ls /var/lib/rave/ended 2>/dev/null || true"
     site.sh("systemctl kill --signal=STOP rave-orchestrator")
     site.control.kick(kicked)
-    eventually(lambda: site.unit(kicked, "ActiveState") == "failed", "the child has ended")
+    eventually(lambda: site.unit(kicked, "ActiveState") == "failed", "the bot has ended")
     eventually(lambda: site.sh(notes).split() == [f"{kicked}.80"], "it is noted")
     assert site.sh("stat -c '%U %a' /var/lib/rave/ended").split() == ["rave", "700"]
     if how == "boot":
@@ -105,7 +105,7 @@ def test_a_bot_that_runs_and_stops_as_it_is_told_leaves_no_note(site: Site) -> N
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_children_outlive_the_parent(site: Site, killed: bool) -> None:
+def test_bots_outlive_the_parent(site: Site, killed: bool) -> None:
     meshes = site.run_fleet(3)
     pids, connections = site.pids(meshes), site.control.connections()
     if killed:
@@ -121,7 +121,7 @@ def test_children_outlive_the_parent(site: Site, killed: bool) -> None:
 def test_stop_drains_the_fleet(site: Site) -> None:
     meshes = site.run_fleet(5)
     site.sh("systemctl stop rave-orchestrator rave-meshes.target")
-    assert site.children() == []
+    assert site.bots() == []
     state = site.control.wait(disconnected=meshes)
     assert [state["meshes"][mesh]["ended"][-1]["code"] for mesh in meshes] == [1000] * 5
 
@@ -131,7 +131,7 @@ def test_stop_of_the_parent_alone_drains_as_well(site: Site) -> None:
     site.sh("systemctl stop rave-orchestrator")
     state = site.control.wait(disconnected=meshes)
     assert [state["meshes"][mesh]["ended"][-1]["code"] for mesh in meshes] == [1000] * 3
-    eventually(lambda: site.children() == [], "no child is left")
+    eventually(lambda: site.bots() == [], "no bot is left")
 
 
 def test_a_dropped_connection_is_made_anew_by_the_same_process(site: Site) -> None:
@@ -186,10 +186,10 @@ def test_the_target_stopped_alone_comes_back(site: Site) -> None:
     eventually(lambda: site.sh("systemctl is-active rave-meshes.target", check=False) == "active\n", "it is back")
     site.sh("systemctl stop rave-orchestrator")
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.children() == [], "no child is left")
+    eventually(lambda: site.bots() == [], "no bot is left")
 
 
-def test_a_child_that_misses_its_adoption_is_found_later(site: Site) -> None:
+def test_a_bot_that_misses_its_adoption_is_found_later(site: Site) -> None:
     stuck, other = meshes = site.run_fleet(2)
     pids = site.pids(meshes)
     site.sh(f"kill -STOP {pids[stuck]}")
@@ -226,7 +226,7 @@ def test_lost_credentials_are_no_fault_of_the_meshes(site: Site) -> None:
     site.wait_state([mesh], "connected")
 
 
-def test_children_keep_their_rooms_when_the_bus_restarts(site: Site) -> None:
+def test_bots_keep_their_rooms_when_the_bus_restarts(site: Site) -> None:
     meshes = site.run_fleet(2)
     pids, connections = site.pids(meshes), site.control.connections()
     site.sh("systemctl restart dbus.service", timeout=60)
@@ -251,12 +251,12 @@ def test_a_bot_that_is_alone_leaves_and_comes_back_with_company(site: Site) -> N
     empty, other = site.run_fleet(2)
     site.control.part(empty, "ann")
     site.control.wait(disconnected=[empty])
-    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    eventually(lambda: site.bots() == [names.mesh_unit(other)], "its process is gone")
     eventually(lambda: "alone" in site.mesh(empty, "Reason"), "it says why")
     site.kill_parent()
     site.wait_state([other], "connected")
     site.wait_rounds(3)
-    assert site.children() == [names.mesh_unit(other)], "an empty room is not joined, by the next parent either"
+    assert site.bots() == [names.mesh_unit(other)], "an empty room is not joined, by the next parent either"
     assert "comes back when there is company" in site.sh(f"ravectl explain {empty}")
     assert empty not in site.sh("ravectl blocklist list")
     assert site.control.mesh(empty)["invited"] != [], "it is still invited"

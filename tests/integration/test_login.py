@@ -43,7 +43,7 @@ def test_from_nothing_to_a_bot_that_answers(empty: Site) -> None:
     site = empty
     assert "login needed: run ravectl login" in status(site)
     assert site.account("LoginNeeded") is True
-    assert site.children() == []
+    assert site.bots() == []
     process = login(site, EMAIL)
     eventually(lambda: site.account("LoginStep") == "waiting", "the step is shown")
     site.control.confirm(EMAIL)
@@ -204,7 +204,7 @@ def test_credentials_expire_in_mid_run(site: Site) -> None:
     assert site.account("LoginNeeded") is True
     assert site.control.connections() == connections, "who is in, stays in"
     site.control.drop(first)
-    eventually(lambda: names.mesh_unit(first) not in site.children(), "who has to come back, cannot")
+    eventually(lambda: names.mesh_unit(first) not in site.bots(), "who has to come back, cannot")
     assert site.sh("cat /var/lib/rave/credentials.json") == stored, "nothing is thrown away"
     site.control.forget_violations()
     process = login(site)
@@ -228,7 +228,7 @@ def test_expired_before_the_start(site: Site) -> None:
     site.control.expire()
     site.sh("systemctl start rave-orchestrator")
     eventually(lambda: "login needed: run ravectl login" in status(site), "it says so")
-    assert site.children() == []
+    assert site.bots() == []
     assert site.sh("cat /var/lib/rave/credentials.json") == stored
     site.control.forget_violations()
 
@@ -237,9 +237,9 @@ def test_another_account_means_another_identity(site: Site) -> None:
     meshes = site.run_fleet(2)
     site.control.option("confirm", "0")
     site.sh("ravectl login other@example.test")
-    # Not invited under this name: the children reconnect, and are turned away or let go.
+    # Not invited under this name: the bots reconnect, and are turned away or let go.
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.children() == [], "nobody stays in meshes of another account")
+    eventually(lambda: site.bots() == [], "nobody stays in meshes of another account")
     site.control.forget_violations()
 
 
@@ -250,13 +250,13 @@ def test_a_logout_stops_all_bots_until_the_next_login(site: Site) -> None:
     assert "status 1" in refused
     assert site.sh("ravectl logout --yes") == "Logged out.\n"
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.children() == [], "nobody stays without an account")
+    eventually(lambda: site.bots() == [], "nobody stays without an account")
     assert "login needed: run ravectl login" in status(site)
     (kept,) = site.sh("ls /var/lib/rave/credentials.json*").split()
     assert ".replaced-" in kept
     site.sh("systemctl restart rave-orchestrator")
     assert site.account("HasAccount") is False, "it stays like that"
-    assert site.children() == []
+    assert site.bots() == []
     site.control.option("confirm", "0")
     site.sh(f"ravectl login {EMAIL}")
     site.control.wait(connected=meshes)

@@ -14,7 +14,7 @@ from testbed.root import run_root
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Site, eventually
 
-# An idle child may cost this much on the average of 40, in bytes (proportional set size).
+# An idle bot may cost this much on the average of 40, in bytes (proportional set size).
 # Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
 MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
 
@@ -22,7 +22,7 @@ MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
 def test_three_meshes(site: Site) -> None:
     meshes = site.run_fleet(3)
     assert all(site.answers(mesh) for mesh in meshes)
-    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert sorted(site.bots()) == sorted(map(names.mesh_unit, meshes))
     tree = site.sh(f"busctl tree --list {names.BUS_NAME}").split()
     assert {names.mesh_path(mesh) for mesh in meshes} <= set(tree)
     assert site.manager("Connected") == 3
@@ -57,13 +57,13 @@ def test_forty_meshes(site: Site, figure: Figure) -> None:
         assert all(pool.map(site.answers, meshes))
     sizes = [_pss(site, pid) for pid in site.pids(meshes).values()]
     average = sum(sizes) / len(sizes)
-    figure(f"a child costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
-    figure("the ten dearest imports of a child (MB of resident memory, with what each brings along):")
+    figure(f"a bot costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
+    figure("the ten dearest imports of a bot (MB of resident memory, with what each brings along):")
     figure(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
     assert average <= MOST_PSS
 
 
-def test_a_child_loads_nothing_that_it_never_uses(site: Site) -> None:
+def test_a_bot_loads_nothing_that_it_never_uses(site: Site) -> None:
     loads = "import sys, ravesvc.mesh.__main__; print(*sys.modules)"
     loaded = site.machine.run(["python3", "-I", "-c", loads]).stdout.split()
     assert "ravesvc.mesh.worker" in loaded
@@ -87,7 +87,7 @@ def test_stop_and_start_by_hand(site: Site) -> None:
     site.wait_state([first], "held")
     assert site.mesh(first, "Reason") == "it was stopped by an operator"
     site.wait_rounds(2)
-    assert site.children() == [names.mesh_unit(second)], "a round of discovery must not undo it"
+    assert site.bots() == [names.mesh_unit(second)], "a round of discovery must not undo it"
     site.call("StartMesh", "s", first)
     site.control.wait(connected=[first])
     site.wait_state([first], "connected")

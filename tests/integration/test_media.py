@@ -11,7 +11,7 @@ from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
 KEY = "simulator-youtube-key"
 LANTERN = "https://www.youtube.com/watch?v=sim-lantern"
@@ -76,7 +76,7 @@ def test_nobody_but_the_helper_has_the_key(videos: Site) -> None:
     assert videos.sh("stat -c '%U %a' /var/cache/rave-media").split() == ["rave-media", "700"]
 
 
-_IN_A_CHILD = """
+_IN_A_BOT = """
 import asyncio, os
 from ravesvc import names
 from ravesvc.bus import Bus
@@ -105,7 +105,7 @@ def test_a_bot_gets_videos_and_pictures_over_the_bus(videos: Site) -> None:
     videos.configure(NO_ROUND)
     videos.sh("systemctl restart rave-orchestrator")
     unit = f"rave-mesh@{STRANGER}"
-    with inside_a_child(videos, _IN_A_CHILD):
+    with inside_a_bot(videos, _IN_A_BOT):
         eventually(lambda: "done" in videos.machine.journal("-u", unit), "the bot has asked")
         said = videos.machine.journal("-u", unit)
     assert "got The Lantern Song, 3 hits, image/jpeg, True" in said

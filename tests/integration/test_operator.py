@@ -28,7 +28,7 @@ def test_a_stop_by_hand_is_a_hold_until_somebody_starts_it(site: Site) -> None:
     assert entries(site)[held][0] == "held"
     assert entries(site)[held][4] == "systemctl"
     site.wait_rounds(3)
-    assert site.children() == [names.mesh_unit(other)]
+    assert site.bots() == [names.mesh_unit(other)]
     said = site.sh(f"ravectl explain {held}")
     assert f"Mesh {held} " in said
     assert " is held: it was stopped by an operator" in said
@@ -40,7 +40,7 @@ def test_a_stop_by_hand_is_a_hold_until_somebody_starts_it(site: Site) -> None:
         again()
         site.wait_state([other], "connected")
         site.wait_rounds(2)
-        assert site.children() == [names.mesh_unit(other)]
+        assert site.bots() == [names.mesh_unit(other)]
     # By systemctl as well as by us.
     site.sh(f"systemctl start rave-mesh@{held}")
     site.control.wait(connected=[held])
@@ -65,7 +65,7 @@ def test_a_stop_by_hand_between_two_processes_is_a_hold_as_well(site: Site) -> N
     site.wait_state([mesh], "held")
     assert entries(site)[mesh][0] == "held"
     site.wait_rounds(2)
-    assert site.children() == []
+    assert site.bots() == []
     site.sh(f"ravectl start {mesh}")
     site.control.wait(connected=[mesh])
 

@@ -221,7 +221,7 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
 def test_removal_stops_the_fleet_with_a_bot_that_clings(site: Site, figure: Figure) -> None:
     # The new simulator knows nothing of the meshes of before.
     meshes = site.run_fleet(20)
-    assert {names.mesh_unit(mesh) for mesh in meshes} <= set(site.children())
+    assert {names.mesh_unit(mesh) for mesh in meshes} <= set(site.bots())
     let_cling(site, meshes[0])
     pids = site.pids(meshes)
     begun = time.monotonic()

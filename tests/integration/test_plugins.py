@@ -12,7 +12,7 @@ from testbed.machine import CommandFailed
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
 from tests.integration.test_admins import says, user_id
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
 DIRECTORY = names.COMMANDS_DIRECTORY
 GREET = (CHECKOUT / "config" / "greet.py").read_text()
@@ -249,7 +249,7 @@ time.sleep(60)
 def test_a_bot_sees_nothing_else_of_what_is_the_operators(site: Site) -> None:
     site.configure(NO_ROUND)
     site.run_fleet(1)
-    with inside_a_child(site, LOOK):
+    with inside_a_bot(site, LOOK):
         said = site.machine.journal("-t", f"rave-mesh@{STRANGER}", "-o", "cat")
     assert "sees ['commands.d'] 0" in said
     for path in "/etc/rave/rave.yaml", "/run/rave/settings.json", "/var/lib/rave/state.db":

@@ -51,12 +51,12 @@ def test_a_forged_signal_changes_nothing(site: Site, user: str) -> None:
     assert site.sh("cat /var/lib/rave/blocklist.json 2>/dev/null || echo none").strip() == "none"
 
 
-def test_one_child_can_not_speak_for_another(site: Site) -> None:
+def test_one_bot_can_not_speak_for_another(site: Site) -> None:
     """From within a unit of the fleet, as its user."""
     site.configure(NO_ROUND)
     mesh, other = meshes = site.run_fleet(2)
     connections = site.control.connections()
-    with inside_a_child(site, FORGER, mesh):
+    with inside_a_bot(site, FORGER, mesh):
         eventually(lambda: f"came from unit rave-mesh@{STRANGER}.service" in _journal(site), "the forgery is noticed")
     _reconnect(site, mesh, connections[mesh])
     site.wait_state(meshes, "connected")
@@ -64,9 +64,9 @@ def test_one_child_can_not_speak_for_another(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def inside_a_child(site: Site, script: str, *arguments: str, mesh: str = STRANGER) -> Iterator[None]:
-    """Let a child of a mesh that is none be a script of ours: its user, its unit, its sandbox. Takes `NO_ROUND`."""
-    file = "/var/tmp/child.py"
+def inside_a_bot(site: Site, script: str, *arguments: str, mesh: str = STRANGER) -> Iterator[None]:
+    """Let a bot of a mesh that is none be a script of ours: its user, its unit, its sandbox. Takes `NO_ROUND`."""
+    file = "/var/tmp/bot.py"
     drop_in = "/run/systemd/system/rave-mesh@.service.d/99-test.conf"
     # Its own directory for temporary files is empty.
     words = f"ExecStart=\nExecStart=/usr/bin/python3 -I {file} {' '.join(arguments)}\nPrivateTmp=no\n"
@@ -90,20 +90,20 @@ for pid in (int(sys.argv[1]), -1):
         except OSError as e:
             print(e.strerror, flush=True)
         else:
-            print("a child can signal others", flush=True)
+            print("a bot can signal others", flush=True)
 notify("READY=1")
 import time; time.sleep(60)
 """
 
 
-def test_one_child_can_not_kill_another(site: Site) -> None:
+def test_one_bot_can_not_kill_another(site: Site) -> None:
     site.configure(NO_ROUND)
     (mesh,) = site.run_fleet(1)
     pids = site.pids([mesh])
-    with inside_a_child(site, KILLER, pids[mesh]):
+    with inside_a_bot(site, KILLER, pids[mesh]):
         said = site.machine.journal("-t", f"rave-mesh@{STRANGER}", "-o", "cat")
     assert "Operation not permitted" in said
-    assert "a child can signal others" not in said
+    assert "a bot can signal others" not in said
     assert site.pids([mesh]) == pids
 
 
@@ -307,8 +307,8 @@ BACKEND = ["busctl", "call", names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_I
 
 
 @pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh", None])
-def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None:
-    """Not even root, and not a process of the children's user that is no child."""
+def test_only_bots_may_ask_the_backend(site: Site, user: str | None) -> None:
+    """Not even root, and not a process of the bots's user that is no bot."""
     site.run_fleet(1)
     site.sh("ravectl admin add 100000001")
     for call in (
@@ -327,12 +327,12 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
     assert site.control.state()["mail"]["sent"] == 0
 
 
-def test_a_child_may_not_act_for_a_stranger(site: Site) -> None:
-    """A real child's process, whose code a stranger wrote: the parent looks up the acting user itself."""
+def test_a_bot_may_not_act_for_a_stranger(site: Site) -> None:
+    """A real bot's process, whose code a stranger wrote: the parent looks up the acting user itself."""
     site.configure(NO_ROUND)
     site.run_fleet(1)
     site.sh("ravectl admin add 100000001")
-    with inside_a_child(site, _ASK_AS_STRANGER):
+    with inside_a_bot(site, _ASK_AS_STRANGER):
         eventually(lambda: "all refused" in site.machine.journal("-u", f"rave-mesh@{STRANGER}"), "it was refused")
     assert site.permissions("Admins") == 1
 
@@ -357,7 +357,7 @@ async def main():
             assert e.code is Code.ACCESS_DENIED, e
         else:
             raise SystemExit(f"{call} was allowed")
-    # What a child may know, this one may, too: else the above would pass with nothing allowed at all.
+    # What a bot may know, this one may, too: else the above would pass with nothing allowed at all.
     print(await bus.call(names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE, "GetAdmins"))
     print("all refused", flush=True)
     await asyncio.sleep(60)

@@ -9,7 +9,7 @@ import pytest
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import ADMIN, says, user_id
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 from tests.integration.test_store import STATE
 
 BOB, BOT = "bob", "botty"
@@ -85,7 +85,7 @@ def test_a_bot_that_was_taken_over_fills_neither_the_disk_nor_the_time_of_others
     site.configure(NO_ROUND)
     (mesh,) = site.run_fleet(1)
     site.sh(f"ravectl admin add {user_id(site, mesh, ADMIN)}")
-    with inside_a_child(site, _WRITE_WITHOUT_AN_END):
+    with inside_a_bot(site, _WRITE_WITHOUT_AN_END):
         unit = names.mesh_unit(STRANGER)
         eventually(lambda: "told to wait" in site.machine.journal("-u", unit), "it is refused")
         says(site, mesh, ADMIN, "?settings lang de")

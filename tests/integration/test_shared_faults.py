@@ -43,7 +43,7 @@ def test_a_session_that_rave_refuses_does(site: Site) -> None:
     site.control.invite(site.control.create())
     site.sh("systemctl start rave-orchestrator")
     eventually(lambda: "login needed" in site.manager("Status"), "the status says so")
-    assert site.children() == []
+    assert site.bots() == []
     site.control.fail("self", "ok")
 
 
@@ -81,7 +81,7 @@ def test_a_server_that_turns_all_bots_away_blocks_no_mesh(site: Site) -> None:
     status = site.manager("Status")
     assert "403" in status, status
     assert "trying again with back-off" in status, status
-    eventually(lambda: site.children() == [], "all bots have given up", 60)
+    eventually(lambda: site.bots() == [], "all bots have given up", 60)
     assert entries(site) == {}
     assert "it is tried again at" in site.sh(f"ravectl explain {meshes[0]}")
     site.control.accept("all")
@@ -122,7 +122,7 @@ def test_a_program_that_can_not_run_on_this_machine_quarantines_no_mesh(site: Si
         site.break_program(mesh, "raise SystemExit(1)")
     site.sh("systemctl kill -s KILL 'rave-mesh@*.service'")
     eventually(lambda: "the processes of all meshes fail" in site.manager("Status"), "the status says what", 60)
-    eventually(lambda: site.children() == [], "they have given up", 40)
+    eventually(lambda: site.bots() == [], "they have given up", 40)
     assert entries(site) == {}
     for mesh in meshes:
         site.break_program(mesh, "")

@@ -48,7 +48,7 @@ STOP = "systemctl stop rave-orchestrator.service rave-meshes.target"
 
 def nothing_runs(site: Site) -> None:
     """No process of the service is left, nor a socket."""
-    assert site.children() == []
+    assert site.bots() == []
     # How a bot has ended that was killed is still being noted then.
     eventually(lambda: site.sh("pgrep -u rave,rave-mesh || true") == "", "all processes have ended", 5)
     assert site.control.connections() == {}
@@ -60,10 +60,10 @@ def test_in_the_middle_of_starting(site: Site, stop: str, moment: float) -> None
     meshes = site.control.create(20)
     site.control.invite(meshes)
     site.sh("systemctl start rave-orchestrator")
-    eventually(lambda: len(site.children()) > 0, "the first has begun")
+    eventually(lambda: len(site.bots()) > 0, "the first has begun")
     time.sleep(moment)  # whichever moment that is: there is none at which something may be left
     site.sh(stop, timeout=90)
-    eventually(lambda: site.children() == [], "all are gone", 40)
+    eventually(lambda: site.bots() == [], "all are gone", 40)
     nothing_runs(site)
     state = site.control.state()["meshes"]
     codes = {ended["code"] for mesh in meshes for ended in state[mesh]["ended"] if ended["joined"]}
@@ -119,7 +119,7 @@ def test_in_the_middle_of_a_roll(site: Site) -> None:
     assert entries(site) == {}
 
 
-def test_a_child_that_does_not_stop_is_killed_after_the_time_out(site: Site) -> None:
+def test_a_bot_that_does_not_stop_is_killed_after_the_time_out(site: Site) -> None:
     site.set_options(shutdown_timeout="2s", process_restart_delay="100ms")
     stubborn, other = site.run_fleet(2)
     site.break_program(stubborn, _STUBBORN)
@@ -130,7 +130,7 @@ def test_a_child_that_does_not_stop_is_killed_after_the_time_out(site: Site) -> 
     site.sh(STOP)
     elapsed = time.monotonic() - begun
     assert 2 <= elapsed < 10
-    assert site.children() == []
+    assert site.bots() == []
     assert site.control.mesh(other)["ended"][-1]["code"] == 1000, "the others did not have to wait for it"
     site.break_program(stubborn, "")
     site.sh("systemctl start rave-orchestrator")

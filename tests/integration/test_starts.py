@@ -11,7 +11,7 @@ from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
-from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
 # As images for LXD and Incus have it, with some more lines of the same kind.
 _IMAGE = """
@@ -146,7 +146,7 @@ def test_a_bot_can_not_change_what_all_bots_are_handed(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
     files = "/run/rave/settings.json /run/rave/session.json"
     before = site.sh(f"stat -c '%n %a %u %s %Y' {files}; sha256sum {files}")
-    with inside_a_child(site, _MEDDLER, site.pids([mesh])[mesh]):
+    with inside_a_bot(site, _MEDDLER, site.pids([mesh])[mesh]):
         eventually(lambda: "tried it all" in _said(site, STRANGER), "it has tried")
     lines = _said(site, STRANGER)
     assert lines.count("True") == 2, "it is a reader of both"

@@ -142,7 +142,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     (incident,) = INCIDENT.findall(said)
     for unit in ("rave-orchestrator", names.mesh_unit(meshes[1])):
         assert incident in site.machine.journal("-u", unit), "one id finds the cause and the answer"
-    # A parent that starts while it is away, and a child: what an earlier run has read still holds.
+    # A parent that starts while it is away, and a bot: what an earlier run has read still holds.
     site.sh("systemctl restart rave-orchestrator")
     connections = site.control.connections()
     site.sh(f"systemctl restart {names.mesh_unit(meshes[1])}")
@@ -356,7 +356,7 @@ def test_unreadable_credentials(site: Site) -> None:
     said = status(site)
     assert CREDENTIALS in said
     assert "ravectl login" in said
-    assert site.children() == []
+    assert site.bots() == []
     assert site.sh(f"stat -c %U {CREDENTIALS}").strip() == "root"
 
 

@@ -1,4 +1,4 @@
-"""The parent on a private bus, as far as its children ask it."""
+"""The parent on a private bus, as far as its bots ask it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FakeParent(Interface):
         return [asked[0] for asked in self.asked].count(member)
 
     async def announce(self, mesh: str, what: Announcement) -> None:
-        """Tell a child that something has changed; raises what it answers."""
+        """Tell a bot that something has changed; raises what it answers."""
         await self.bus.call(names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE, what)
 
     async def _answer(self, call: Call, *args: Any, value: Any = None) -> Any:

@@ -314,7 +314,7 @@ class Lifecycle(RuleBasedStateMachine):
                 starts += 1
                 assert mesh not in blocks, "a blocked mesh is started"
                 assert mesh not in self.kicks, "a kick is forgotten"
-                assert unit not in PRESENT, "two children for one mesh"
+                assert unit not in PRESENT, "two bots for one mesh"
                 assert mesh not in self.starting, "two starts of one mesh"
                 assert not unit.failed, "nobody has learnt why it failed"
                 assert mesh not in self.resting
@@ -323,7 +323,7 @@ class Lifecycle(RuleBasedStateMachine):
             if decision.action is Action.STOP and mesh not in blocks and "max_processes" not in decision.reason:
                 assert mesh not in self.believed, "a mesh is stopped though it may be there"
         if starts and self.limit is not None:
-            assert len({*self.present(), *self.starting}) + starts <= self.limit, "too many children"
+            assert len({*self.present(), *self.starting}) + starts <= self.limit, "too many bots"
         return {decision.mesh: decision for decision in decisions}
 
     def carry_out(self) -> None:
@@ -661,11 +661,11 @@ class Lifecycle(RuleBasedStateMachine):
             self.plan()
 
     @invariant()
-    def there_are_never_too_many_children(self) -> None:
+    def there_are_never_too_many_bots(self) -> None:
         present = set(self.present())
         self.excused &= present
         if self.up and self.limit is not None:
-            assert len(present - self.excused) <= self.limit, "too many children"
+            assert len(present - self.excused) <= self.limit, "too many bots"
 
 
 def for_ever(block: Block | None) -> bool:

@@ -147,7 +147,7 @@ def test_only_a_crash_and_an_ordered_stop_are_not_final() -> None:
 
 
 def test_exit_statuses_never_change() -> None:
-    # A child of one version may be learnt from by a parent of another.
+    # A bot of one version may be learnt from by a parent of another.
     assert {status.name: status.value for status in names.ExitStatus} == {
         "STOPPED": 0,
         "CRASHED": 1,

@@ -94,7 +94,7 @@ def test_the_manual_page_lists_every_exit_status() -> None:
     assert {int(number) for number in re.findall(r"^\.It (\d+)$", text, re.M)} == set(names.ExitStatus)
 
 
-def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
+def test_a_bot_is_part_of_the_target_and_not_of_the_parent() -> None:
     assert values("rave-mesh@.service", "PartOf") == [names.TARGET_UNIT]
     assert names.TARGET_UNIT in values("rave-mesh@.service", "After")
     for key in ("BindsTo", "Requires"):
@@ -107,7 +107,7 @@ def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
     assert value(names.ORCHESTRATOR_UNIT, "StartLimitIntervalSec") == "0"
 
 
-def test_a_child_is_handed_files_by_the_names_it_knows() -> None:
+def test_a_bot_is_handed_files_by_the_names_it_knows() -> None:
     assert values("rave-mesh@.service", "OpenFile") == [
         f"{names.SETTINGS_FILE}:{names.SETTINGS_NAME}:read-only,graceful",
         f"{names.SESSION_FILE}:{names.SESSION_NAME}:read-only,graceful",
@@ -122,7 +122,7 @@ def test_a_child_is_handed_files_by_the_names_it_knows() -> None:
         assert re.search(rf"^z +{file} +0640 root rave", tmpfiles, re.M)
 
 
-def test_of_what_is_the_operators_a_child_sees_its_commands_alone() -> None:
+def test_of_what_is_the_operators_a_bot_sees_its_commands_alone() -> None:
     directory = Path(names.COMMANDS_DIRECTORY)
     hidden = f"{directory.parent}:ro,mode=0755"
     assert value("rave-mesh@.service", "TemporaryFileSystem") == hidden

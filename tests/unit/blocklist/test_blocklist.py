@@ -215,7 +215,7 @@ async def test_what_changes_nothing_waits_for_what_has_changed_before(path: Path
 async def test_also_when_that_is_being_saved(path: Path, disk: Disk) -> None:
     async with Scene(path) as scene:
         async with disk.slow():
-            # The child says that it was kicked, and its unit fails before that is on disk.
+            # The bot says that it was kicked, and its unit fails before that is on disk.
             scene.blocks.add(MESH, Reason.KICKED)
             await until(lambda: disk.begun)
             disk.full = True
@@ -371,7 +371,7 @@ async def test_failures_and_their_end_are_saved_without_being_told(path: Path) -
 @pytest.mark.parametrize(
     ("said", "known"), [(2**63, 2**32 - 1), (2**64 - 1, 2**32 - 1), (-5, 0), (True, 1), (2**32 - 1, 2**32 - 1)]
 )
-async def test_what_a_child_says_can_be_read_again(path: Path, said: int, known: int) -> None:
+async def test_what_a_bot_says_can_be_read_again(path: Path, said: int, known: int) -> None:
     machine = Machine()
     async with Scene(path, machine=machine) as scene:
         scene.blocks.record_failure(MESH, said, "refused\nby\x1b[1m" + "x" * 1000)

@@ -305,7 +305,7 @@ def test_failures_are_remembered_until_a_block_uses_them_up() -> None:
     blocks = BlocklistModel()
     assert blocks.record_failure(MESH, 1, "refused", 10) is True
     assert blocks.record_failure(MESH, 2, "timed out", 20) is True
-    # A child may say it more than once.
+    # A bot may say it more than once.
     assert blocks.record_failure(MESH, 2, "timed out", 25) is False
     assert blocks.memory(MESH) == MeshMemory(failures=2, failing_since=10, last_error="timed out", at=20)
     blocks.add(MESH, Reason.CONNECTION_FAILURES, 30, 10)

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.process
 def test_glib_is_not_imported_even_where_it_is_installed(tmp_path: Path) -> None:
-    """Else each child costs 3.5 MB more on Debian."""
+    """Else each bot costs 3.5 MB more on Debian."""
     (tmp_path / "gi").mkdir()
     (tmp_path / "gi" / "__init__.py").write_text("print('imported')\n")
     script = f"""

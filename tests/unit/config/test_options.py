@@ -57,7 +57,7 @@ def test_the_helper_for_videos_is_told_its_part() -> None:
     assert told.key_path == names.YOUTUBE_KEY_FILE
 
 
-def test_a_child_is_told_its_part() -> None:
+def test_a_bot_is_told_its_part() -> None:
     keys = "".join(f"  {field.name}: made-up-{field.name}\n" for field in dataclasses.fields(ClientIdentity))
     settings = "lang: de\ntyping_delay: 2s\ndebug: true\nmax_connection_attempts: 9\ncommand_prefix: [x]\n"
     settings += "watchdog: 7s\n"
@@ -74,7 +74,7 @@ def test_a_child_is_told_its_part() -> None:
     assert (told.lang, told.debug, told.max_connection_attempts, told.watchdog) == ("de", True, 9, 7.0)
 
 
-def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> None:
+def test_the_edition_is_that_of_the_program_and_of_what_a_bot_is_told() -> None:
     edition = good("").edition()
     assert edition == Edition(__version__, digest(Config().mesh_settings().to_json()))
     assert good("debug: false\n").edition() == edition, "however it is written"
@@ -100,7 +100,7 @@ def test_what_has_changed_is_named_without_its_values() -> None:
     ]
 
 
-def test_a_child_may_connect_to_what_is_listed_to_the_api_and_to_the_proxy() -> None:
+def test_a_bot_may_connect_to_what_is_listed_to_the_api_and_to_the_proxy() -> None:
     assert Config().mesh_settings().connect_ports == (443,)
     text = "connect_ports: 8443\nservers: {api: 'https://a.test:9000'}\nproxy: http://proxy.lan:3128"
     assert good(text).mesh_settings().connect_ports == (3128, 8443, 9000)

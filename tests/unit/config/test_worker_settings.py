@@ -61,7 +61,7 @@ def values(entry: Entry) -> st.SearchStrategy[Any]:
 @pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.tuples(*map(values, entries(MeshSettings))))
-def test_settings_survive_the_way_to_a_child(chosen: tuple[Any, ...]) -> None:
+def test_settings_survive_the_way_to_a_bot(chosen: tuple[Any, ...]) -> None:
     left = iter(chosen)
     before = build(MeshSettings, lambda _: next(left))
     assert MeshSettings.from_json(before.to_json()) == before

@@ -69,7 +69,7 @@ class Site:
         self.rave_answers = True
         self.watchers: list[Callable[[MeshState], None]] = []
         self.verified: dict[str, str] = {}
-        self.children: dict[str, FakeWorker] = {}
+        self.bots: dict[str, FakeWorker] = {}
         self.starts = StartPolicy("api.test", 0)
         self.runner = SystemdRunner(
             bus,
@@ -148,13 +148,13 @@ class Site:
         self.now += seconds
         self.blocklist._expire()
 
-    async def child(self, bus: Bus, mesh: str) -> FakeWorker:
-        """The child of a mesh on the bus."""
+    async def bot(self, bus: Bus, mesh: str) -> FakeWorker:
+        """The bot of a mesh on the bus."""
         self.verified[bus.unique_name] = names.mesh_unit(mesh)
-        child = self.children[mesh] = FakeWorker()
-        bus.export(names.worker_path(mesh), child)
+        bot = self.bots[mesh] = FakeWorker()
+        bus.export(names.worker_path(mesh), bot)
         await bus.request_name(names.worker_name(mesh))
-        return child
+        return bot
 
 
 @contextlib.asynccontextmanager
@@ -191,7 +191,7 @@ async def no_turn(site: Site) -> AsyncIterator[None]:
 
 
 async def kick(site: Site, bus: Bus, mesh: str) -> None:
-    """The child says so, and still has its process."""
-    child = await site.child(bus, mesh)
-    child.emit("Kicked")
+    """The bot says so, and still has its process."""
+    bot = await site.bot(bus, mesh)
+    bot.emit("Kicked")
     await until(lambda: mesh in site.on_disk())

@@ -150,7 +150,7 @@ async def learnt(scene: Scene, end: RunEnd = UNREACHABLE) -> ExitVerdict:
         (CRASHED, Reason.CRASHES, CRASHED.detail),
     ],
 )
-def test_a_mesh_is_blocked_for_what_its_child_has_met(
+def test_a_mesh_is_blocked_for_what_its_bot_has_met(
     run: Run, caplog: pytest.LogCaptureFixture, end: RunEnd, reason: Reason, detail: str
 ) -> None:
     async def body() -> None:

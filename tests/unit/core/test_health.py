@@ -37,14 +37,14 @@ NO_ANSWER = RaveError(Code.TIMEOUT, "GetStatus failed: it took too long")
 WELL = {"Connected": True, "ConnectedUSec": 5_000_000, "Attempts": 0, "Version": "1", "SettingsDigest": "2"}
 
 
-class Children:
+class Bots:
     """The workers as health sees them: each answers with its status, or fails with its error, once its gate is open.
 
     Attributes:
         asked: the meshes that were asked, in order.
         under_way: how many questions are waiting for an answer, `most` how many that ever were.
         bus: whether the bus itself answers.
-        mute: the meshes whose children have left too many calls unanswered.
+        mute: the meshes whose bots have left too many calls unanswered.
     """
 
     def __init__(self) -> None:
@@ -89,16 +89,16 @@ class Children:
 
 
 class Scene:
-    """Children that have been active since second 1000 of the clock, and who hears of them."""
+    """Bots that have been active since second 1000 of the clock, and who hears of them."""
 
     def __init__(self, meshes: str = "a", interval: float = 30.0) -> None:
         self.now = 1000.0
-        self.children = Children()
+        self.bots = Bots()
         self.records = {mesh: self.record(mesh, ACTIVE) for mesh in meshes}
         self.answered: list[str] = []
         self.unhealthy: list[str] = []
         self.health = Health(
-            self.children,  # type: ignore[arg-type]
+            self.bots,  # type: ignore[arg-type]
             self.records,
             interval=interval,
             answered=self.answered.append,
@@ -151,7 +151,7 @@ async def a_few_turns() -> None:
 
 async def test_an_answer_is_taken_over_and_passed_on() -> None:
     async with scene_of() as scene:
-        scene.children.answers["a"] = {**WELL, "Attempts": 2, "LastError": "once bitten"}
+        scene.bots.answers["a"] = {**WELL, "Attempts": 2, "LastError": "once bitten"}
         await scene.ask_at(1010)
         worker = scene.worker()
         assert (worker.heard, worker.ready, worker.healthy, worker.connected) == (1010, True, True, True)
@@ -171,29 +171,29 @@ async def test_an_answer_that_is_older_than_a_signal_is_asked_for_again(monkeypa
                 scene.worker(mesh).connect(1000.0)
             return read_status(told.pop(0))
 
-        monkeypatch.setattr(scene.children, "status", status)
+        monkeypatch.setattr(scene.bots, "status", status)
         await scene.ask_at(1001.0)
         assert told == []
         assert scene.records["a"].state == "connected"
 
 
-async def test_a_child_that_never_ceases_to_signal_is_asked_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bot_that_never_ceases_to_signal_is_asked_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene_of() as scene:
-        status = scene.children.status
+        status = scene.bots.status
 
         async def signalling(mesh: str) -> dict[str, Any]:
             scene.worker().signals += 1
             return await status(mesh)
 
-        monkeypatch.setattr(scene.children, "status", signalling)
+        monkeypatch.setattr(scene.bots, "status", signalling)
         await scene.ask_at(1001.0)
-        assert scene.children.asked == ["a"] * 3
+        assert scene.bots.asked == ["a"] * 3
         assert scene.answered == ["a"]
 
 
-async def test_a_child_that_answers_but_is_not_connected_is_well() -> None:
+async def test_a_bot_that_answers_but_is_not_connected_is_well() -> None:
     async with scene_of() as scene:
-        scene.children.answers["a"] = {"Connected": False, "LastError": "no route to host"}
+        scene.bots.answers["a"] = {"Connected": False, "LastError": "no route to host"}
         for now in (1030, 2000, 9000):
             await scene.ask_at(now)
         assert scene.records["a"].state == "disconnected"
@@ -204,11 +204,11 @@ async def test_a_child_that_answers_but_is_not_connected_is_well() -> None:
 
 async def test_the_silence_is_counted_from_the_answer_not_from_the_question() -> None:
     async with scene_of() as scene:
-        scene.children.hang("a")
+        scene.bots.hang("a")
         asked = scene.health.ask("a")
-        await until(lambda: scene.children.under_way)
+        await until(lambda: scene.bots.under_way)
         scene.now = 1009
-        scene.children.go_on("a")
+        scene.bots.go_on("a")
         await asked
         assert scene.worker().heard == 1009
         assert scene.worker().connected_at == 1004
@@ -216,10 +216,10 @@ async def test_the_silence_is_counted_from_the_answer_not_from_the_question() ->
         assert scene.health.silence("a") == 1
 
 
-def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bot_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
+            scene.bots.answers["a"] = NO_ANSWER
             await scene.ask_at(1030)
             await scene.ask_at(1000 + MAX_SILENCE_S)
             assert scene.worker().healthy
@@ -241,9 +241,9 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
 
 
 @pytest.mark.parametrize(("interval", "patience"), [(1.0, 60.0), (30.0, 60.0), (31.0, 62.0), (600.0, 1200.0)])
-async def test_a_child_that_is_asked_rarely_may_miss_one_question(interval: float, patience: float) -> None:
+async def test_a_bot_that_is_asked_rarely_may_miss_one_question(interval: float, patience: float) -> None:
     async with scene_of(interval=interval) as scene:
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.answers["a"] = NO_ANSWER
         await scene.ask_at(1000 + patience)
         assert scene.worker().healthy
         await scene.ask_at(1000.1 + patience)
@@ -252,7 +252,7 @@ async def test_a_child_that_is_asked_rarely_may_miss_one_question(interval: floa
 
 async def test_whoever_has_spoken_meanwhile_is_not_silent() -> None:
     async with scene_of() as scene:
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.answers["a"] = NO_ANSWER
         scene.worker().heard = 1100.0  # a signal
         await scene.ask_at(1150)
         assert scene.worker().healthy
@@ -262,17 +262,17 @@ async def test_whoever_has_spoken_meanwhile_is_not_silent() -> None:
 def test_an_answer_makes_well_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
+            scene.bots.answers["a"] = NO_ANSWER
             await scene.ask_at(1100)
             assert scene.stats().unhealthy == 1
-            scene.children.answers["a"] = dict(WELL)
+            scene.bots.answers["a"] = dict(WELL)
             await scene.ask_at(1130)
             assert scene.worker().healthy
             assert scene.records["a"].state == "connected"
             assert (scene.answered, scene.unhealthy) == (["a"], ["a"])
             assert scene.health.silence("a") == 0
             # And the next silence is another one.
-            scene.children.answers["a"] = NO_ANSWER
+            scene.bots.answers["a"] = NO_ANSWER
             await scene.ask_at(1180)
             assert scene.worker().healthy
             await scene.ask_at(1200)
@@ -286,22 +286,22 @@ def test_an_answer_makes_well_again(run: Run, caplog: pytest.LogCaptureFixture) 
 async def test_only_what_is_active_can_be_unhealthy_so_a_slow_start_is_not(run_state: RunState) -> None:
     async with scene_of() as scene:
         scene.records["a"].run = run_state
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.answers["a"] = NO_ANSWER
         await scene.ask_at(99_999)
         assert scene.worker().healthy
         assert scene.unhealthy == []
         assert scene.health.silence("a") == 0
 
 
-async def test_a_child_that_stops_while_it_is_asked_is_not_unhealthy() -> None:
+async def test_a_bot_that_stops_while_it_is_asked_is_not_unhealthy() -> None:
     async with scene_of() as scene:
-        scene.children.hang("a")
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.hang("a")
+        scene.bots.answers["a"] = NO_ANSWER
         asked = scene.health.ask("a")
-        await until(lambda: scene.children.under_way)
+        await until(lambda: scene.bots.under_way)
         scene.now = 1100
         scene.records["a"].run = STOPPING
-        scene.children.go_on("a")
+        scene.bots.go_on("a")
         await asked
         assert scene.worker().healthy
         assert scene.unhealthy == []
@@ -311,13 +311,13 @@ async def test_a_child_that_stops_while_it_is_asked_is_not_unhealthy() -> None:
 async def test_what_a_process_says_that_was_replaced_meanwhile_is_dropped(answer: dict[str, Any] | RaveError) -> None:
     async with scene_of() as scene:
         old = scene.worker()
-        scene.children.hang("a")
-        scene.children.answers["a"] = answer
+        scene.bots.hang("a")
+        scene.bots.answers["a"] = answer
         asked = scene.health.ask("a")
-        await until(lambda: scene.children.under_way)
+        await until(lambda: scene.bots.under_way)
         scene.now = 1100
         new = scene.records["a"].worker = WorkerState(heard=1000)
-        scene.children.go_on("a")
+        scene.bots.go_on("a")
         await asked
         assert new == WorkerState(heard=1000)
         assert old == WorkerState(heard=1000)
@@ -326,17 +326,17 @@ async def test_what_a_process_says_that_was_replaced_meanwhile_is_dropped(answer
 
 async def test_who_is_asked_already_is_not_asked_twice() -> None:
     async with scene_of("ab") as scene:
-        scene.children.hang("a")
+        scene.bots.hang("a")
         first = scene.health.ask("a")
-        await until(lambda: scene.children.under_way)
+        await until(lambda: scene.bots.under_way)
         assert scene.health.ask("a") is first
         assert scene.health.ask("b") is not first
-        scene.children.go_on("a")
+        scene.bots.go_on("a")
         await first
         await until(lambda: scene.answered == ["b", "a"])
-        assert scene.children.asked == ["a", "b"]
+        assert scene.bots.asked == ["a", "b"]
         await scene.health.ask("a")
-        assert scene.children.asked == ["a", "b", "a"]
+        assert scene.bots.asked == ["a", "b", "a"]
 
 
 async def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked() -> None:
@@ -344,23 +344,23 @@ async def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked() -> None:
         asked = scene.health.ask("a")
         del scene.records["a"]
         await asked
-        assert scene.children.asked == []
+        assert scene.bots.asked == []
         assert scene.answered == []
 
 
 # The parent may be late itself.
 
 
-async def test_no_child_is_judged_while_the_bus_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_bot_is_judged_while_the_bus_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN_S", 0.05)
 
     async with scene_of() as scene:
-        scene.children.answers["a"] = NO_ANSWER
-        scene.children.bus.clear()
+        scene.bots.answers["a"] = NO_ANSWER
+        scene.bots.bus.clear()
         await scene.ask_at(1100)
-        assert scene.children.asked == ["a", "a"]
+        assert scene.bots.asked == ["a", "a"]
         assert scene.worker().healthy
-        scene.children.bus.set()
+        scene.bots.bus.set()
         await scene.ask_at(1130)
         assert scene.unhealthy == ["a"]
 
@@ -375,49 +375,49 @@ async def test_an_answer_to_the_last_question_counts(monkeypatch: pytest.MonkeyP
                 raise answer
             return read_status(answer)
 
-        monkeypatch.setattr(scene.children, "status", status)
+        monkeypatch.setattr(scene.bots, "status", status)
         await scene.ask_at(1100)
         assert (scene.answered, scene.unhealthy) == (["a"], [])
         assert scene.worker().heard == 1100
 
 
-async def test_a_child_that_speaks_before_it_is_judged_is_well() -> None:
+async def test_a_bot_that_speaks_before_it_is_judged_is_well() -> None:
     async with scene_of() as scene:
-        scene.children.answers["a"] = NO_ANSWER
-        scene.children.bus.clear()
+        scene.bots.answers["a"] = NO_ANSWER
+        scene.bots.bus.clear()
         scene.now = 1100
         asked = scene.health.ask("a")
-        await until(lambda: scene.children.asked == ["a", "a"])
+        await until(lambda: scene.bots.asked == ["a", "a"])
         scene.worker().heard = 1100.0  # a signal
-        scene.children.bus.set()
+        scene.bots.bus.set()
         await asked
         assert scene.worker().healthy
         assert scene.unhealthy == []
 
 
-async def test_a_child_that_signals_and_answers_nothing_is_unhealthy() -> None:
+async def test_a_bot_that_signals_and_answers_nothing_is_unhealthy() -> None:
     async with scene_of() as scene:
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.answers["a"] = NO_ANSWER
         scene.worker().heard = 1030.0  # a signal
         await scene.ask_at(1030)
         assert scene.unhealthy == []
-        scene.children.mute.add("a")
+        scene.bots.mute.add("a")
         await scene.ask_at(1031)
         assert scene.unhealthy == ["a"]
 
 
 @pytest.mark.parametrize(("where", "unhealthy"), [({"undelivered": True}, []), ({}, ["a"])])
-async def test_a_question_that_the_bus_refuses_judges_no_child(where: dict[str, bool], unhealthy: list[str]) -> None:
-    """The bus refuses when the parent has too many calls without an answer, for which no other child is to blame."""
+async def test_a_question_that_the_bus_refuses_judges_no_bot(where: dict[str, bool], unhealthy: list[str]) -> None:
+    """The bus refuses when the parent has too many calls without an answer, for which no other bot is to blame."""
 
     async with scene_of() as scene:
         refused = RaveError(Code.BUS, "GetStatus was refused", **where)
-        scene.children.answers["a"] = refused
+        scene.bots.answers["a"] = refused
         await scene.ask_at(1001 + MAX_SILENCE_S)
         assert scene.unhealthy == unhealthy
 
 
-class QuietChild(Interface):
+class QuietBot(Interface):
     """What answers on the bus unless it hangs."""
 
     interface = names.WORKER_INTERFACE
@@ -434,17 +434,17 @@ class QuietChild(Interface):
         return {"Connected": Variant("b", True)}
 
 
-async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
+async def test_a_bot_that_answers_nothing_is_asked_so_often_and_no_more(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bus lets the parent have 128 calls without an answer, of all children."""
+    """The bus lets the parent have 128 calls without an answer, of all bots."""
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.02)
 
-    async with connected(bus_address, 2) as (bus, childs):
+    async with connected(bus_address, 2) as (bus, bot_bus):
         workers = Workers(bus, lambda *_: None, lambda _: None)
-        workers._senders["a"] = childs.unique_name
-        child = QuietChild()
-        childs.export(names.worker_path("a"), child)
+        workers._senders["a"] = bot_bus.unique_name
+        bot = QuietBot()
+        bot_bus.export(names.worker_path("a"), bot)
         for _ in range(16):
             assert not workers.is_mute("a")
             with pytest.raises(RaveError, match="gave no answer"):
@@ -452,31 +452,31 @@ async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
         assert workers.is_mute("a")
         with pytest.raises(RaveError, match="has left 16 calls unanswered"):
             await workers.status("a")
-        assert await asyncio.gather(workers._follow("a", childs.unique_name, "GetStatus")) == [False]
-        assert child.asked == 16
+        assert await asyncio.gather(workers._follow("a", bot_bus.unique_name, "GetStatus")) == [False]
+        assert bot.asked == 16
         monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 20)
-        child.answers.set()
+        bot.answers.set()
         await until(lambda: not workers.is_mute("a"))
         assert (await workers.status("a")).connected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_a_parent_that_reads_slowly_declares_no_child_dead(
+async def test_a_parent_that_reads_slowly_declares_no_bot_dead(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    """It takes 10 ms for each of 400 messages, and the child's answer is behind them."""
+    """It takes 10 ms for each of 400 messages, and the bot's answer is behind them."""
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.5)
     monkeypatch.setattr(health_module, "_LAST_CHANCE_S", 0.2)
     monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN_S", 0.4)
 
-    async with connected(bus_address, 3) as (bus, childs, stranger):
+    async with connected(bus_address, 3) as (bus, bot_bus, stranger):
         workers = Workers(bus, lambda *_: None, lambda _: None)
-        workers._senders["a"] = childs.unique_name
-        child = QuietChild()
-        childs.export(names.worker_path("a"), child)
+        workers._senders["a"] = bot_bus.unique_name
+        bot = QuietBot()
+        bot_bus.export(names.worker_path("a"), bot)
         if not hangs:
-            child.answers.set()
+            bot.answers.set()
         unhealthy: list[str] = []
         records = {"a": MeshState("a", run=ACTIVE, worker=WorkerState(heard=0.0))}
         health = Health(
@@ -509,26 +509,26 @@ async def test_a_few_are_asked_at_a_time() -> None:
     meshes = "abcdefghijklmnopqrstuvwxyz"
 
     async with scene_of(meshes) as scene:
-        scene.children.hang(*meshes)
+        scene.bots.hang(*meshes)
         tasks = [scene.health.ask(mesh) for mesh in meshes]
-        await until(lambda: scene.children.under_way == 8)
+        await until(lambda: scene.bots.under_way == 8)
         await a_few_turns()
-        assert scene.children.asked == list("abcdefgh")
+        assert scene.bots.asked == list("abcdefgh")
         # One answers, and another one is asked.
-        scene.children.go_on("c")
-        await until(lambda: scene.children.asked == list("abcdefghi"))
+        scene.bots.go_on("c")
+        await until(lambda: scene.bots.asked == list("abcdefghi"))
         await a_few_turns()
-        assert scene.children.under_way == 8
-        scene.children.go_on(*scene.children.gates)
+        assert scene.bots.under_way == 8
+        scene.bots.go_on(*scene.bots.gates)
         await asyncio.gather(*tasks)
         assert sorted(scene.answered) == list(meshes)
-        assert scene.children.most == 8
+        assert scene.bots.most == 8
 
 
 async def test_whoever_does_not_answer_makes_room_for_the_next() -> None:
     async with scene_of("abcdefghi") as scene:
         for mesh in "abcdefgh":
-            scene.children.answers[mesh] = NO_ANSWER
+            scene.bots.answers[mesh] = NO_ANSWER
         await asyncio.gather(*map(scene.health.ask, scene.records))
         assert scene.answered == ["i"]
 
@@ -540,7 +540,7 @@ def test_what_runs_already_is_asked_before_the_start_goes_on(run: Run, caplog: p
     async def body() -> None:
         async with scene_of("abc") as scene:
             await scene.health.adopt(iter("ab"))
-            assert scene.children.asked == ["a", "b"]
+            assert scene.bots.asked == ["a", "b"]
             assert scene.answered == ["a", "b"]
 
     with caplog.at_level(logging.INFO):
@@ -552,30 +552,30 @@ def test_nothing_is_said_when_nothing_runs(run: Run, caplog: pytest.LogCaptureFi
     async def body() -> None:
         async with scene_of("abc") as scene:
             await scene.health.adopt([])
-            assert scene.children.asked == []
+            assert scene.bots.asked == []
 
     with caplog.at_level(logging.INFO):
         run(body())
     assert caplog.messages == []
 
 
-def test_children_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_they_go_on(
+def test_bots_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_they_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "_ADOPTION_S", 0.05)
 
     async def body() -> None:
         async with scene_of("abc") as scene:
-            scene.children.hang("a", "b")
+            scene.bots.hang("a", "b")
             await scene.health.adopt("abc")
             assert scene.answered == ["c"]
             assert not scene.worker("a").ready
-            scene.children.go_on("a")
+            scene.bots.go_on("a")
             await until(lambda: scene.answered == ["c", "a"])
             assert scene.worker("a").ready
-            scene.children.answers["b"] = NO_ANSWER
-            scene.children.go_on("b")
-            await until(lambda: not scene.children.under_way)
+            scene.bots.answers["b"] = NO_ANSWER
+            scene.bots.go_on("b")
+            await until(lambda: not scene.bots.under_way)
             await a_few_turns()
             assert not scene.worker("b").ready
             assert scene.worker("b").healthy, "it was never heard, but is not silent for a minute"
@@ -594,48 +594,48 @@ async def test_whoever_is_active_is_asked_in_every_round() -> None:
             scene.records[mesh] = scene.record(mesh, run_state)
         async with rounds_of(scene):
             await until(lambda: len(scene.answered) >= 3)
-            assert set(scene.children.asked) == {"a"}
+            assert set(scene.bots.asked) == {"a"}
             scene.records["b"].run = ACTIVE
             await until(lambda: scene.answered.count("b") >= 2)
             scene.records["a"].run = STOPPING
             await until(lambda: len(scene.answered) >= 2 and scene.answered[-2:] == ["b", "b"])
-        assert set(scene.children.asked) == {"a", "b"}
+        assert set(scene.bots.asked) == {"a", "b"}
 
 
 async def test_the_first_round_comes_after_the_interval() -> None:
     async with scene_of("a", 3600) as scene, rounds_of(scene):
         await a_few_turns()
-        assert scene.children.asked == []
+        assert scene.bots.asked == []
 
 
 async def test_rounds_never_overlap_however_long_one_takes() -> None:
     async with scene_of("ab", 0) as scene:
-        scene.children.hang("a")
+        scene.bots.hang("a")
         async with rounds_of(scene):
             await until(lambda: scene.answered == ["b"])
             # Many intervals.
             await a_few_turns()
-            assert scene.children.asked == ["a", "b"]
-            scene.children.go_on("a")
-            await until(lambda: len(scene.children.asked) >= 4)
-            assert scene.children.asked[2:4] == ["a", "b"]
+            assert scene.bots.asked == ["a", "b"]
+            scene.bots.go_on("a")
+            await until(lambda: len(scene.bots.asked) >= 4)
+            assert scene.bots.asked[2:4] == ["a", "b"]
 
 
-async def test_a_fault_with_one_child_does_not_end_the_rounds() -> None:
+async def test_a_fault_with_one_bot_does_not_end_the_rounds() -> None:
     async with scene_of("ab", 0.001) as scene:
-        scene.children.answers["a"] = ValueError("a fault of ours")
+        scene.bots.answers["a"] = ValueError("a fault of ours")
         async with rounds_of(scene) as task:
             await until(lambda: scene.answered.count("b") >= 3)
             assert not task.done()
-            scene.children.answers["a"] = dict(WELL)
+            scene.bots.answers["a"] = dict(WELL)
             await until(lambda: "a" in scene.answered)
 
 
-async def test_a_silent_child_is_found_by_the_rounds() -> None:
+async def test_a_silent_bot_is_found_by_the_rounds() -> None:
     async with scene_of("ab", 0.001) as scene:
-        scene.children.answers["a"] = NO_ANSWER
+        scene.bots.answers["a"] = NO_ANSWER
         async with rounds_of(scene):
-            await until(lambda: scene.children.asked.count("a") >= 2)
+            await until(lambda: scene.bots.asked.count("a") >= 2)
             assert scene.unhealthy == []
             scene.now = 1061
             await until(lambda: scene.unhealthy)
@@ -645,11 +645,11 @@ async def test_a_silent_child_is_found_by_the_rounds() -> None:
 
 async def test_who_is_asked_when_it_ends_is_asked_no_longer() -> None:
     async with scene_of("abcdefghij") as scene:
-        scene.children.hang("a", "b")
+        scene.bots.hang("a", "b")
         tasks = [scene.health.ask(mesh) for mesh in "ab"]
-        await until(lambda: scene.children.under_way == 2)
+        await until(lambda: scene.bots.under_way == 2)
         await scene.health.close()
-        assert scene.children.under_way == 0
+        assert scene.bots.under_way == 0
         assert all(task.cancelled() for task in tasks)
         assert scene.answered == []
         await scene.health.close()

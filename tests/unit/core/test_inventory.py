@@ -360,7 +360,7 @@ def test_an_operator_confirms_what_the_last_list_lacks_and_no_more() -> None:
     assert known(found) == "bcdeaf"
 
 
-def test_what_a_child_has_found_out_meanwhile_is_not_confirmed_again() -> None:
+def test_what_a_bot_has_found_out_meanwhile_is_not_confirmed_again() -> None:
     found = inventory("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
     found.forget("a")
     # Those that are left insist as before.

@@ -26,7 +26,7 @@ def record(phase: RunPhase, *, block: Block | None = None, worker: WorkerState |
 
 
 def status(**values: Any) -> WorkerStatus:
-    """What a child answers that has been connected for ten seconds."""
+    """What a bot answers that has been connected for ten seconds."""
     usual = {
         "Version": "1.2.3",
         "SettingsDigest": "0123",
@@ -126,7 +126,7 @@ def test_records_share_nothing() -> None:
     assert not MeshState("b").worker.connected
 
 
-# What a child says.
+# What a bot says.
 
 
 def test_a_connection_is_dated_and_ends_the_last_error() -> None:
@@ -166,7 +166,7 @@ def test_the_end_of_a_connection_is_dated_and_another_failure_is_not() -> None:
         (7, ""),
     ],
 )
-def test_the_words_of_a_child_that_was_taken_over_do_no_harm(said: object, kept: str) -> None:
+def test_the_words_of_a_bot_that_was_taken_over_do_no_harm(said: object, kept: str) -> None:
     worker = WorkerState()
     worker.fail(said)
     assert worker.last_error == kept
@@ -224,7 +224,7 @@ def test_an_answer_does_not_move_a_connection_that_is_known() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8, 12])
-def test_a_child_knows_better_since_when_it_is_connected(seconds: int) -> None:
+def test_a_bot_knows_better_since_when_it_is_connected(seconds: int) -> None:
     worker = WorkerState()
     worker.connect(NOW)
     worker.since = 0.0
@@ -233,7 +233,7 @@ def test_a_child_knows_better_since_when_it_is_connected(seconds: int) -> None:
     assert time.time() - seconds - 60 < worker.since <= time.time() - seconds
 
 
-def test_a_child_of_the_version_before_says_less() -> None:
+def test_a_bot_of_the_version_before_says_less() -> None:
     old = {"Connected": True, "LastError": "", "Version": "0.1.0"}
     worker = WorkerState()
     worker.answer(read_status(old), NOW)
@@ -270,7 +270,7 @@ def test_what_is_wrong_with_plugins_is_told_once_however_many_meshes_say_it() ->
     assert command_errors([first, second]) == []
 
 
-def test_plugins_of_a_child_that_was_taken_over_do_no_harm() -> None:
+def test_plugins_of_a_bot_that_was_taken_over_do_no_harm() -> None:
     worker = WorkerState()
     worker.command_errors = error_texts(["x\n" * 1000, 7, *map(str, range(100))])
     assert worker.command_errors[:3] == (("x?" * 1000)[:300], "", "0")

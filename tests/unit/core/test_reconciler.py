@@ -135,7 +135,7 @@ async def test_a_unit_that_is_dead_after_its_start_is_told(bus_address: str, tmp
         assert site.systemd.verbs == [("start", MESH)], "not again and again"
 
 
-async def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(bus_address: str, tmp_path: Path) -> None:
+async def test_closing_ends_what_is_under_way_and_leaves_the_bots_alone(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:
         await site.reconciler.start()
         site.systemd.jobs_wait = True
@@ -309,9 +309,9 @@ async def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(bus_
 async def test_while_rave_asks_for_a_pause_nothing_is_started(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("RateLimited", "stranger.test", 600)
-        child.emit("RateLimited", "api.test", 600)
+        bot = await site.bot(bus, MESH)
+        bot.emit("RateLimited", "stranger.test", 600)
+        bot.emit("RateLimited", "api.test", 600)
         await until(lambda: "api.test asks for a pause" in site.reconciler.records[MESH].reason)
         assert site.saved().memory(MESH).failures == 0, "that is no failure"
         site.inventory.observe(listed(MESH, OTHER))

@@ -36,10 +36,10 @@ async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
     async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
         assert site.reconciler.in_use() is None
         await site.begin(MESH, OTHER)
-        first, second = await site.child(one, MESH), await site.child(two, OTHER)
+        first, second = await site.bot(one, MESH), await site.bot(two, OTHER)
         assert await site.reconciler.forget_user(5) == {MESH, OTHER}, "neither is known yet"
-        for child in (first, second):
-            child.emit("Ready")
+        for bot in (first, second):
+            bot.emit("Ready")
         await site.idle()
         assert await site.reconciler.forget_user(6) == set()
         second.gate.clear()
@@ -55,67 +55,67 @@ async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
         assert site.reconciler.in_use() == {OTHER}
 
 
-async def test_reconnect_reaches_the_child(bus_address: str, tmp_path: Path) -> None:
+async def test_reconnect_reaches_the_bot(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         with pytest.raises(RaveError) as e:
             await site.reconciler.reconnect_mesh(MESH)
         assert e.value.code is Code.NOT_RUNNING
-        child = await site.child(bus, MESH)
+        bot = await site.bot(bus, MESH)
         await site.reconciler.reconnect_mesh(MESH)
-        assert child.restarts == 1
+        assert bot.restarts == 1
 
 
-async def test_a_child_that_connects_while_it_answers_is_connected(bus_address: str, tmp_path: Path) -> None:
+async def test_a_bot_that_connects_while_it_answers_is_connected(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.gate.clear()
-        child.emit("Ready")
-        await until(lambda: child.asked == 1)
+        bot = await site.bot(bus, MESH)
+        bot.gate.clear()
+        bot.emit("Ready")
+        await until(lambda: bot.asked == 1)
 
         def connect() -> None:
-            child.status = {"Connected": ("b", True)}
-            child.emit("Connected")
+            bot.status = {"Connected": ("b", True)}
+            bot.emit("Connected")
             # The answer and the signal are there when the loop goes on, as on a busy machine.
             time.sleep(0.1)
 
-        child.gate.set()
+        bot.gate.set()
         asyncio.get_running_loop().call_soon(connect)
         await site.idle()
         assert site.reconciler.records[MESH].state == "connected"
 
 
-async def test_a_child_tells_who_is_in_its_mesh(
+async def test_a_bot_tells_who_is_in_its_mesh(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-        await site.child(bus, MESH)
+        await site.bot(bus, MESH)
         assert await site.reconciler.users(MESH) == ([(7, "Zoë?")], 300)
         monkeypatch.delitem(FakeWorker.methods, "ListUsers")
         with pytest.raises(RaveError, match="runs an older program"):
             await site.reconciler.users(MESH)
 
 
-async def test_a_child_that_logs_more_is_shown_as_such(bus_address: str, tmp_path: Path) -> None:
+async def test_a_bot_that_logs_more_is_shown_as_such(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         with pytest.raises(RaveError) as e:
             await site.reconciler.set_debug(MESH, True)
         assert e.value.code is Code.NOT_RUNNING
-        child = await site.child(bus, MESH)
+        bot = await site.bot(bus, MESH)
         for debug in (True, False):
             await site.reconciler.set_debug(MESH, debug)
-            assert child.debug is debug
+            assert bot.debug is debug
             assert site.reconciler.records[MESH].worker.debug is debug
 
 
-async def test_running_children_are_adopted_and_left_running(bus_address: str, tmp_path: Path) -> None:
+async def test_running_bots_are_adopted_and_left_running(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, silent):
         site.systemd.load(MESH, **RUNNING)
         site.systemd.load(OTHER, **RUNNING)
-        child = await site.child(bus, MESH)
+        bot = await site.bot(bus, MESH)
         site.verified[silent.unique_name] = names.mesh_unit(OTHER)
         await silent.request_name(names.worker_name(OTHER))
-        child.status = {"Connected": ("b", True), "LastError": ("s", "")}
+        bot.status = {"Connected": ("b", True), "LastError": ("s", "")}
         await site.reconciler.start()
         worker = site.reconciler.records[MESH].worker
         assert worker.ready
@@ -124,7 +124,7 @@ async def test_running_children_are_adopted_and_left_running(bus_address: str, t
         assert site.reconciler.records[MESH].state == "connected"
         # One that does not answer keeps no other from being adopted.
         assert site.reconciler.records[OTHER].state == "disconnected"
-        child.emit("Disconnected", "the connection broke")
+        bot.emit("Disconnected", "the connection broke")
         await site.state(MESH, "disconnected")
         assert site.reconciler.records[MESH].reason == "the connection broke"
         await site.idle()
@@ -132,73 +132,73 @@ async def test_running_children_are_adopted_and_left_running(bus_address: str, t
 
 
 @pytest.mark.slow
-async def test_a_child_that_is_slow_to_answer_holds_up_nothing(
+async def test_a_bot_that_is_slow_to_answer_holds_up_nothing(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "_ADOPTION_S", 1.0)  # so long as the other one may take on a busy machine
 
     with caplog.at_level(logging.INFO):
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
-            for mesh, child_bus in ((MESH, bus), (OTHER, quick)):
+            for mesh, bots_bus in ((MESH, bus), (OTHER, quick)):
                 site.systemd.load(mesh, **RUNNING)
-                child = await site.child(child_bus, mesh)
-                child.status = {"Connected": ("b", True), "LastError": ("s", "")}
-            child = site.children[MESH]
-            child.gate.clear()
+                bot = await site.bot(bots_bus, mesh)
+                bot.status = {"Connected": ("b", True), "LastError": ("s", "")}
+            bot = site.bots[MESH]
+            bot.gate.clear()
             async with asyncio.timeout(30):
                 await site.reconciler.start()
             assert "1 of 2 running meshes answered" in caplog.text
             assert site.reconciler.records[MESH].state == "disconnected"
             assert site.reconciler.records[OTHER].state == "connected"
-            await until(lambda: child.asked)
+            await until(lambda: bot.asked)
             for _ in range(3):
                 site.discover(MESH, OTHER)
             await settle(site.bus, bus)
-            assert child.asked == 1, "it is being waited for"
-            child.gate.set()
+            assert bot.asked == 1, "it is being waited for"
+            bot.gate.set()
             await until(lambda: site.shown[-1] == (MESH, "connected", ""))
             site.discover(MESH, OTHER)
             await site.idle()
-            assert child.asked == 1
+            assert bot.asked == 1
             assert site.systemd.verbs == []
 
 
-async def test_a_child_that_did_not_answer_is_asked_again(
+async def test_a_bot_that_did_not_answer_is_asked_again(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.05)
 
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         site.systemd.load(MESH, **RUNNING)
-        child = await site.child(bus, MESH)
-        child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
-        child.gate.clear()
+        bot = await site.bot(bus, MESH)
+        bot.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
+        bot.gate.clear()
         await site.reconciler.start()
         assert not site.reconciler.records[MESH].worker.ready
         assert site.reconciler.records[MESH].state == "disconnected"
-        child.gate.set()
+        bot.gate.set()
         monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 10.0)
         site.discover(MESH)
         await until(lambda: site.shown[-1] == (MESH, "connected", ""))
         last_error = site.reconciler.records[MESH].worker.last_error
         assert last_error == ("a small?trouble" + "!" * 300)[:300]
-        assert child.asked == 2
+        assert bot.asked == 2
 
 
-async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_bot_says_is_shown(bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert SIGNALS.keys() >= {"Ready", "ConnectionFailed", "Connected", "Error", "Disconnected", "Left", "Kicked"}
     with caplog.at_level(logging.INFO):
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
             await site.begin(MESH)
-            child = await site.child(bus, MESH)
+            bot = await site.bot(bus, MESH)
 
             async def say(signal: str, *args: Any) -> MeshState:
                 before = len(site.shown)
-                child.emit(signal, *args)
+                bot.emit(signal, *args)
                 await until(lambda: len(site.shown) > before)
                 return site.reconciler.records[MESH]
 
-            child.status = {"LastError": ("s", "none so far")}
+            bot.status = {"LastError": ("s", "none so far")}
             assert (await say("Ready")).worker.ready
             await until(lambda: site.reconciler.records[MESH].reason == "none so far")
             assert (await say("ConnectionFailed", 2, "no route")).reason == "no route"
@@ -222,7 +222,7 @@ async def test_what_a_child_says_is_shown(bus_address: str, tmp_path: Path, capl
 @pytest.mark.parametrize(
     ("signal", "before"), [("Disconnected", ()), ("ConnectionFailed", (1,)), ("Error", ()), ("Left", ())]
 )
-def test_the_words_of_a_child_are_cut_and_control_nothing(
+def test_the_words_of_a_bot_are_cut_and_control_nothing(
     run: Run,
     bus_address: str,
     tmp_path: Path,
@@ -233,8 +233,8 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
             await site.begin(MESH)
-            child = await site.child(bus, MESH)
-            child.emit(signal, *before, "\033[2J\nREADY=1 " + "x" * 400)
+            bot = await site.bot(bus, MESH)
+            bot.emit(signal, *before, "\033[2J\nREADY=1 " + "x" * 400)
             await until(lambda: site.reconciler.records[MESH].worker.last_error)
             said = site.reconciler.records[MESH].worker.last_error
             assert said == ("?[2J?READY=1 " + "x" * 400)[:300]
@@ -246,12 +246,12 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
     assert "x" * 300 not in caplog.text
 
 
-async def test_the_words_of_a_child_end_with_it_but_for_its_last_error(bus_address: str, tmp_path: Path) -> None:
+async def test_the_words_of_a_bot_end_with_it_but_for_its_last_error(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("Connected")
-        child.emit("Error", "a small trouble")
+        bot = await site.bot(bus, MESH)
+        bot.emit("Connected")
+        bot.emit("Error", "a small trouble")
         await until(lambda: site.reconciler.records[MESH].worker.last_error)
         site.systemd.change(MESH, MainPID=101)
         await until(lambda: site.reconciler.records[MESH].run.process == 101)
@@ -259,7 +259,7 @@ async def test_the_words_of_a_child_end_with_it_but_for_its_last_error(bus_addre
         assert not site.reconciler.records[MESH].worker.ready
 
 
-async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
+async def test_the_first_words_of_a_bot_may_come_before_the_news_of_its_process(
     bus_address: str, tmp_path: Path
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
@@ -267,10 +267,10 @@ async def test_the_first_words_of_a_child_may_come_before_the_news_of_its_proces
         site.systemd.jobs_wait = True
         site.discover(MESH)
         await site.state(MESH, "starting")
-        child = await site.child(bus, MESH)
-        child.status = {"Connected": ("b", True)}
-        child.emit("Ready")
-        child.emit("Connected")
+        bot = await site.bot(bus, MESH)
+        bot.status = {"Connected": ("b", True)}
+        bot.emit("Ready")
+        bot.emit("Connected")
         await until(lambda: site.reconciler.records[MESH].worker.connected)
         site.systemd.finish(MESH)
         await site.state(MESH, "connected")
@@ -282,29 +282,29 @@ async def test_attempts_are_counted_over_processes_until_a_connection_holds(
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("ConnectionFailed", 2, "no route")
+        bot = await site.bot(bus, MESH)
+        bot.emit("ConnectionFailed", 2, "no route")
         await until(lambda: site.saved().memory(MESH).failures == 2)
         assert site.saved().memory(MESH).last_error == "no route"
-        child.emit("Connected")
+        bot.emit("Connected")
         await site.state(MESH, "connected")
-        child.emit("Disconnected", "the connection broke")
+        bot.emit("Disconnected", "the connection broke")
         await site.state(MESH, "disconnected")
         await site.idle()
         assert site.saved().memory(MESH).failures == 2, "it did not hold"
-        child.emit("Connected")
+        bot.emit("Connected")
         await site.state(MESH, "connected")
         site.reconciler.records[MESH].worker.connected_at -= 60
-        child.emit("Disconnected", "the connection broke")
+        bot.emit("Disconnected", "the connection broke")
         await until(lambda: site.saved().memory(MESH).failures == 0)
 
 
 @pytest.mark.slow
-async def test_what_a_child_tells_when_asked_counts_as_what_it_says(bus_address: str, tmp_path: Path) -> None:
+async def test_what_a_bot_tells_when_asked_counts_as_what_it_says(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         site.systemd.load(MESH, **RUNNING)
-        child = await site.child(bus, MESH)
-        child.status = {
+        bot = await site.bot(bus, MESH)
+        bot.status = {
             "Connected": ("b", False),
             "Attempts": ("u", 2),
             "LastError": ("s", "no route"),
@@ -314,13 +314,13 @@ async def test_what_a_child_tells_when_asked_counts_as_what_it_says(bus_address:
         await site.reconciler.start()
         await until(lambda: site.saved().memory(MESH).failures == 2)
         assert site.reconciler.records[MESH].worker.edition == Edition("1.2.3", "0123")
-        child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
+        bot.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
         await site.reconciler.health.ask(MESH)
         await until(lambda: site.saved().memory(MESH).failures == 0)
         assert site.reconciler.records[MESH].state == "connected"
 
 
-def test_a_child_that_does_not_answer_gets_another_process(
+def test_a_bot_that_does_not_answer_gets_another_process(
     run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
@@ -344,11 +344,11 @@ def test_a_child_that_does_not_answer_gets_another_process(
 
 
 @pytest.mark.slow
-async def test_a_child_cannot_count_beyond_what_can_be_counted(bus_address: str, tmp_path: Path) -> None:
+async def test_a_bot_cannot_count_beyond_what_can_be_counted(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("ConnectionFailed", 2**32 - 1, "no route")
+        bot = await site.bot(bus, MESH)
+        bot.emit("ConnectionFailed", 2**32 - 1, "no route")
         await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
         site.runner._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
         await until(lambda: site.saved().memory(MESH).failures == 0)

@@ -31,12 +31,12 @@ from tests.unit.fake_systemd import (
 async def test_a_kick_is_on_disk_before_anybody_sees_it(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("Connected")
+        bot = await site.bot(bus, MESH)
+        bot.emit("Connected")
         await site.state(MESH, "connected")
         seen: list[bool] = []
         site.watchers.append(lambda record: seen.append(MESH in site.on_disk()) if record.block else None)
-        child.emit("Kicked")
+        bot.emit("Kicked")
         await site.state(MESH, "disconnected")
         await until(lambda: site.changes)
         # By the signal alone, with the process still there.
@@ -127,11 +127,11 @@ async def test_a_kick_that_is_told_again_and_again_is_saved_once(
 
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
+        bot = await site.bot(bus, MESH)
         await site.blocklist.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
         saves.clear()
         for _ in range(5):
-            child.emit("Kicked")
+            bot.emit("Kicked")
         await settle(bus, site.bus)
         await site.idle()
         assert site.on_disk()[MESH].reason is Reason.KICKED
@@ -553,7 +553,7 @@ async def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(bus_a
     async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as buses:
         await site.begin(MESH, OTHER, third)
         for bus, mesh in zip(buses, (OTHER, third), strict=True):
-            (await site.child(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
+            (await site.bot(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
         await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
         site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
         await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
@@ -567,7 +567,7 @@ async def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(bus_a
         assert decision
         assert decision.action is Action.SKIP
         assert "it is tried again at " in decision.reason
-        site.children[third].emit("Connected")
+        site.bots[third].emit("Connected")
         await site.state(third, "connected")
         site.starts.outages._connected[third] -= 10
         assert site.starts.outages.sentences() == []
@@ -594,8 +594,8 @@ async def test_processes_that_are_all_started_again_are_one_fault(bus_address: s
 async def test_an_outage_uses_up_no_attempts(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
-        child.emit("ConnectionFailed", 3, "no route")
+        bot = await site.bot(bus, MESH)
+        bot.emit("ConnectionFailed", 3, "no route")
         await until(lambda: site.saved().memory(MESH).failures == 3)
         site.rave_answers = False
         site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
@@ -673,7 +673,7 @@ async def test_what_ends_before_its_restart_is_learnt_from(bus_address: str, tmp
         {**RUNNING, "MainPID": 101, "NRestarts": 1},
     ],
 )
-async def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
+async def test_a_kicked_bot_that_dies_before_it_has_ended_is_not_started_again(
     bus_address: str, tmp_path: Path, again: dict[str, Any]
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):

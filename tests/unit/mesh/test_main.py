@@ -17,8 +17,8 @@ from ravesvc.bus.matching import name_changes
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import main as program
 from ravesvc.names import Announcement, ExitStatus
+from tests.unit.bot_under_test import ask, settings_for
 from tests.unit.bus_fakes import connected
-from tests.unit.child import ask, settings_for
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_parent import FakeParent, parent_on
@@ -73,13 +73,13 @@ def files(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @contextlib.asynccontextmanager
 async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     words = ["sh", "-ec", HAND_OVER, "sh", sys.executable, "-P", "-W", "error", *arguments]
-    child = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
+    bot = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
     try:
-        yield child
+        yield bot
     finally:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
+        if bot.returncode is None:
+            bot.kill()
+        await bot.communicate()
 
 
 async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
@@ -95,7 +95,7 @@ async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     (mesh,) = served.control.create(title="A film")
     served.control.invite(mesh)
 
-    async with started("-c", WATCHER, str(diary), mesh) as child:
+    async with started("-c", WATCHER, str(diary), mesh) as bot:
         await in_thread(served.control.wait, connected=[mesh], timeout=10)
         first = (await in_thread(served.control.connections))[mesh]
         for command in (
@@ -145,9 +145,9 @@ async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
             await bus.match(name_changes(names.worker_name(mesh)), lambda signal: owned.append(signal.body[2]))
             await until(lambda: owned)
         assert await in_thread(served.control.chat, mesh, "?ping", wait=5)
-        child.send_signal(signal.SIGTERM)
-        _, errors = await child.communicate()
-        assert child.returncode == ExitStatus.STOPPED, errors.decode()
+        bot.send_signal(signal.SIGTERM)
+        _, errors = await bot.communicate()
+        assert bot.returncode == ExitStatus.STOPPED, errors.decode()
         assert (await in_thread(served.control.mesh, mesh))["ended"][-1]["code"] == 1000
         assert served.session.auth_token not in errors.decode()
     assert manager.said[0] == "READY=1"
@@ -205,14 +205,14 @@ async def test_without_a_session_of_the_start_the_parent_is_asked(
     (mesh,) = served.control.create()
     served.control.invite(mesh)
 
-    async with parent_on(bus_address, FakeParent(served.session)), started("-m", "ravesvc.mesh", mesh) as child:
+    async with parent_on(bus_address, FakeParent(served.session)), started("-m", "ravesvc.mesh", mesh) as bot:
         await in_thread(served.control.wait, connected=[mesh], timeout=10)
-        child.send_signal(signal.SIGTERM)
-        await child.communicate()
-        assert child.returncode == ExitStatus.STOPPED
-    async with started("-m", "ravesvc.mesh", mesh) as child:
-        _, errors = await child.communicate()
-        assert child.returncode == ExitStatus.LOGIN_NEEDED
+        bot.send_signal(signal.SIGTERM)
+        await bot.communicate()
+        assert bot.returncode == ExitStatus.STOPPED
+    async with started("-m", "ravesvc.mesh", mesh) as bot:
+        _, errors = await bot.communicate()
+        assert bot.returncode == ExitStatus.LOGIN_NEEDED
         assert "ravectl login" in errors.decode()
         assert f"[{mesh}] INFO Ended: login needed" in errors.decode()
 
@@ -228,12 +228,12 @@ async def test_a_kick_is_the_exit_status_of_the_process(
     (mesh,) = served.control.create()
     served.control.invite(mesh)
 
-    async with started("-m", "ravesvc.mesh", mesh) as child:
+    async with started("-m", "ravesvc.mesh", mesh) as bot:
         await in_thread(served.control.wait, connected=[mesh], timeout=10)
         await manager.hears("STATUS=Connected to localhost")
         await in_thread(served.control.kick, mesh)
-        _, errors = await child.communicate()
-        assert child.returncode == ExitStatus.KICKED
+        _, errors = await bot.communicate()
+        assert bot.returncode == ExitStatus.KICKED
         assert f"[{mesh}] INFO Ended: kicked" in errors.decode()
 
 

@@ -79,7 +79,7 @@ class Parent(ParentClient):
         return list(await self._give(COMMANDS))
 
 
-class Child:
+class BotUnderTest:
     """What a worker applies."""
 
     def __init__(self) -> None:
@@ -135,54 +135,54 @@ def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_at_the_start_it_announces_itself_and_asks_everything_at_once() -> None:
-    child = Child()
-    async with child.following():
-        assert child.announced == 1
-        assert sorted(child.parent.asked) == sorted(Announcement)
-        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
-        assert child.ignored == {7}
-        assert child.session == SESSION
-        assert child.commands == [MODULES]
+    bot = BotUnderTest()
+    async with bot.following():
+        assert bot.announced == 1
+        assert sorted(bot.parent.asked) == sorted(Announcement)
+        assert bot.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+        assert bot.ignored == {7}
+        assert bot.session == SESSION
+        assert bot.commands == [MODULES]
 
 
 @pytest.mark.parametrize("met", [False, True])
 async def test_whoever_was_met_before_the_start_is_not_greeted_twice(met: bool) -> None:
-    child = Child()
+    bot = BotUnderTest()
     if met:
-        child.sync.on_new_peer()
-    async with child.following():
+        bot.sync.on_new_peer()
+    async with bot.following():
         await asyncio.sleep(0.01)
-        assert (child.announced, len(child.parent.asked)) == (1, 5)
+        assert (bot.announced, len(bot.parent.asked)) == (1, 5)
 
 
 async def test_a_new_parent_hears_of_us_and_is_asked_everything() -> None:
-    child = Child()
-    async with child.following():
-        child.parent.facts = {
+    bot = BotUnderTest()
+    async with bot.following():
+        bot.parent.facts = {
             ADMINS: frozenset(),
             PERMISSIONS: {},
             IGNORED: frozenset(),
             CREDENTIALS: AWAY,
             COMMANDS: [],
         }
-        child.sync.on_new_peer()
-        child.sync.on_new_peer()
-        await until(lambda: len(child.parent.asked) == 10)
-        await until(lambda: child.permissions == StaticPermissions())
-        assert child.announced == 2
-        assert child.session == SESSION, "what can't be had stays as it was"
+        bot.sync.on_new_peer()
+        bot.sync.on_new_peer()
+        await until(lambda: len(bot.parent.asked) == 10)
+        await until(lambda: bot.permissions == StaticPermissions())
+        assert bot.announced == 2
+        assert bot.session == SESSION, "what can't be had stays as it was"
 
 
 async def test_one_that_comes_while_another_is_asked_is_asked_too() -> None:
-    child = Child()
-    async with child.following():
-        child.parent.held = {CREDENTIALS}
-        child.sync.on_new_peer()
-        await until(lambda: child.parent.waiting)
-        child.sync.on_new_peer()
-        child.parent.held.clear()
-        child.parent.answer()
-        await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
+    bot = BotUnderTest()
+    async with bot.following():
+        bot.parent.held = {CREDENTIALS}
+        bot.sync.on_new_peer()
+        await until(lambda: bot.parent.waiting)
+        bot.sync.on_new_peer()
+        bot.parent.held.clear()
+        bot.parent.answer()
+        await until(lambda: bot.announced == 3 and len(bot.parent.asked) == 15)
 
 
 async def test_a_crowd_spreads_its_questions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,81 +194,81 @@ async def test_a_crowd_spreads_its_questions(monkeypatch: pytest.MonkeyPatch) ->
         delays.append(delay)
         await real(0)
 
-    child = Child()
+    bot = BotUnderTest()
     with monkeypatch.context() as quick:
         quick.setattr(sync_module.asyncio, "sleep", sleep)
-        async with child.following():
-            child.sync.on_new_peer()
-            while child.announced < 2:
+        async with bot.following():
+            bot.sync.on_new_peer()
+            while bot.announced < 2:
                 await real(0)
     assert delays == [0.0, 1.5]
 
 
 @pytest.mark.parametrize("what", Announcement)
 async def test_a_change_is_applied_before_the_parent_gets_its_answer(what: Announcement) -> None:
-    child = Child()
+    bot = BotUnderTest()
     other = dataclasses.replace(SESSION, auth_token="other")
-    async with child.following():
-        child.parent.facts = {
+    async with bot.following():
+        bot.parent.facts = {
             ADMINS: {7, 8},
             PERMISSIONS: {"leave": Permission.USER},
             IGNORED: {9},
             CREDENTIALS: other,
             COMMANDS: [],
         }
-        child.parent.asked.clear()
-        await child.sync.refresh(what)
-        assert child.parent.asked == [what]
-        assert child.permissions
-        assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
+        bot.parent.asked.clear()
+        await bot.sync.refresh(what)
+        assert bot.parent.asked == [what]
+        assert bot.permissions
+        assert bot.permissions.admins == ({7, 8} if what is ADMINS else {1})
         named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
-        assert child.permissions.overrides == named
-        assert child.ignored == ({9} if what is IGNORED else {7})
-        assert child.session == (other if what is CREDENTIALS else SESSION)
-        assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
+        assert bot.permissions.overrides == named
+        assert bot.ignored == ({9} if what is IGNORED else {7})
+        assert bot.session == (other if what is CREDENTIALS else SESSION)
+        assert bot.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
 
 
 @pytest.mark.parametrize("first", [ADMINS, PERMISSIONS])
 async def test_answers_of_two_kinds_do_not_undo_each_other(first: Announcement) -> None:
-    child = Child()
-    child.parent.held = {first}
-    asking = asyncio.create_task(child.sync.refresh(first))
-    await until(lambda: child.parent.waiting)
-    await child.sync.refresh(PERMISSIONS if first is ADMINS else ADMINS)
-    child.parent.answer()
+    bot = BotUnderTest()
+    bot.parent.held = {first}
+    asking = asyncio.create_task(bot.sync.refresh(first))
+    await until(lambda: bot.parent.waiting)
+    await bot.sync.refresh(PERMISSIONS if first is ADMINS else ADMINS)
+    bot.parent.answer()
     await asking
-    assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+    assert bot.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
 
 
 async def test_an_older_answer_never_replaces_a_newer_one() -> None:
-    child = Child()
-    await child.sync.refresh(PERMISSIONS)
-    child.parent.held = {ADMINS}
+    bot = BotUnderTest()
+    await bot.sync.refresh(PERMISSIONS)
+    bot.parent.held = {ADMINS}
     refreshes = []
     for admins in ({1}, {1, 2}, {2}):
-        child.parent.facts[ADMINS] = admins
-        refreshes.append(asyncio.create_task(child.sync.refresh(ADMINS)))
+        bot.parent.facts[ADMINS] = admins
+        refreshes.append(asyncio.create_task(bot.sync.refresh(ADMINS)))
         await asyncio.sleep(0)
     while not all(refresh.done() for refresh in refreshes):
-        await until(lambda: child.parent.waiting)
+        await until(lambda: bot.parent.waiting)
         # Were several asked at once, the newest would be answered first.
-        child.parent.answer(-1)
+        bot.parent.answer(-1)
         await asyncio.sleep(0.001)
-    assert child.permissions.admins == {2}
+    assert bot.permissions.admins == {2}
     await asyncio.gather(*refreshes)
 
 
 async def test_a_question_that_is_given_up_leaves_the_way_free() -> None:
-    child = Child()
-    child.parent.held = {ADMINS}
-    refresh = asyncio.create_task(child.sync.refresh(ADMINS))
-    await until(lambda: child.parent.waiting)
+    bot = BotUnderTest()
+    bot.parent.held = {ADMINS}
+    refresh = asyncio.create_task(bot.sync.refresh(ADMINS))
+    await until(lambda: bot.parent.waiting)
     refresh.cancel()
     await asyncio.wait([refresh])
-    child.parent.held.clear()
-    await child.sync.refresh(ADMINS)
-    await child.sync.refresh(PERMISSIONS)
-    assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+    bot.parent.held.clear()
+    await bot.sync.refresh(ADMINS)
+    await bot.sync.refresh(PERMISSIONS)
+    assert bot.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
 
 
 def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
@@ -277,29 +277,29 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     monkeypatch.setattr(sync_module, "_MAX_RETRY_S", 0.01)
 
     async def body() -> None:
-        child = Child()
-        child.parent.facts |= {ADMINS: AWAY, PERMISSIONS: AWAY}
-        async with child.following():
-            assert child.session == SESSION
-            await until(lambda: child.parent.asked.count(ADMINS) >= 3)
-            child.parent.facts[ADMINS] = {5}
-            await until(lambda: ADMINS not in child.sync._missing)
-            assert child.permissions is None, "of the other nobody has said anything"
-            child.parent.facts[PERMISSIONS] = {}
+        bot = BotUnderTest()
+        bot.parent.facts |= {ADMINS: AWAY, PERMISSIONS: AWAY}
+        async with bot.following():
+            assert bot.session == SESSION
+            await until(lambda: bot.parent.asked.count(ADMINS) >= 3)
+            bot.parent.facts[ADMINS] = {5}
+            await until(lambda: ADMINS not in bot.sync._missing)
+            assert bot.permissions is None, "of the other nobody has said anything"
+            bot.parent.facts[PERMISSIONS] = {}
             await until(lambda: "got everything from the orchestrator now" in caplog.text)
-            asked = len(child.parent.asked)
+            asked = len(bot.parent.asked)
             await asyncio.sleep(0.05)
-            assert len(child.parent.asked) == asked, "there is nothing left to ask"
-            assert child.parent.asked.count(CREDENTIALS) == 1
+            assert len(bot.parent.asked) == asked, "there is nothing left to ask"
+            assert bot.parent.asked.count(CREDENTIALS) == 1
 
-            child.parent.facts[ADMINS] = RaveError(Code.STORE, "the database does not answer")
+            bot.parent.facts[ADMINS] = RaveError(Code.STORE, "the database does not answer")
             with pytest.raises(RaveError, match="the database") as caught:
-                await child.sync.refresh(ADMINS)
+                await bot.sync.refresh(ADMINS)
             assert caught.value.code is Code.STORE
-            assert child.permissions == StaticPermissions(frozenset({5}))
-            child.parent.facts[ADMINS] = {6}
-            await until(lambda: child.permissions.admins == {6})
-        assert child.announced == 1
+            assert bot.permissions == StaticPermissions(frozenset({5}))
+            bot.parent.facts[ADMINS] = {6}
+            await until(lambda: bot.permissions.admins == {6})
+        assert bot.announced == 1
 
     with caplog.at_level(logging.INFO):
         run(body())
@@ -328,14 +328,14 @@ NOBODY_KNOWS = RaveError(Code.STORE, "it is not known who is an admin")
 async def test_permissions_are_told_when_the_parent_has_spoken_of_both(
     admins: object, permissions: object, told: StaticPermissions | None
 ) -> None:
-    child = Child()
-    child.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
-    async with child.following():
-        assert child.permissions == told
+    bot = BotUnderTest()
+    bot.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
+    async with bot.following():
+        assert bot.permissions == told
 
 
 async def test_a_bug_is_not_taken_for_a_failure() -> None:
-    child = Child()
-    del child.parent.facts[ADMINS]
+    bot = BotUnderTest()
+    del bot.parent.facts[ADMINS]
     with pytest.raises(KeyError):
-        await child.sync.keep()
+        await bot.sync.keep()

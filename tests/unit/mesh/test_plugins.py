@@ -1,4 +1,4 @@
-"""A child and the operator's plugins: they come and go while its connection stays."""
+"""A bot and the operator's plugins: they come and go while its connection stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ravesvc import names
 from ravesvc.bot import plugins
 from ravesvc.mesh import parent_sync
 from ravesvc.names import Announcement
-from tests.unit.child import Child, ask, child_of
+from tests.unit.bot_under_test import BotUnderTest, ask, bot_of
 from tests.unit.conftest import until
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.simulator_server import Served, in_thread
@@ -48,8 +48,8 @@ def write(file: Path, text: str) -> None:
     file.chmod(0o644)
 
 
-async def errors(child: Child, bus: Any) -> list[str]:
-    (status,) = await ask(bus, child.mesh, "GetStatus")
+async def errors(bot: BotUnderTest, bus: Any) -> list[str]:
+    (status,) = await ask(bus, bot.mesh, "GetStatus")
     return list(status["CommandErrors"])
 
 
@@ -59,34 +59,34 @@ async def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
     greet = directory / "greet.py"
 
     parent = FakeParent(served.session)
-    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-        number = await child.connects()
-        await until(lambda: child.worker._bot.permissions)
+    async with parent_on(bus_address, parent), bot_of(served, mesh) as (bot, bus):
+        number = await bot.connects()
+        await until(lambda: bot.worker._bot.permissions)
         write(greet, GREET)
         await parent.announce(mesh, Announcement.COMMANDS)
-        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
-        assert "greet" in (await child.answer("?help", user="ann"))[0]
+        assert await bot.answer("?greet", user="ann") == ["Hello, Ann!"]
+        assert "greet" in (await bot.answer("?help", user="ann"))[0]
 
         write(greet, GREET + "1 / 0\n")
         await parent.announce(mesh, Announcement.COMMANDS)
         told = [f"{greet}, line 6: ZeroDivisionError: division by zero"]
-        await child.says("CommandErrors", told)
-        assert await errors(child, bus) == told
-        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+        await bot.says("CommandErrors", told)
+        assert await errors(bot, bus) == told
+        assert await bot.answer("?greet", user="ann") == ["Hello, Ann!"]
 
         write(greet, GREET.replace("await context.reply", "raise LookupError"))
         await parent.announce(mesh, Announcement.COMMANDS)
-        await child.says("CommandErrors", [])
-        assert "Something went wrong" in (await child.answer("?greet", user="ann"))[0]
+        await bot.says("CommandErrors", [])
+        assert "Something went wrong" in (await bot.answer("?greet", user="ann"))[0]
         told = [f"{greet}: the command greet failed: LookupError"]
-        await child.says("CommandErrors", told)
-        assert await errors(child, bus) == told
+        await bot.says("CommandErrors", told)
+        assert await errors(bot, bus) == told
 
         greet.unlink()
         await parent.announce(mesh, Announcement.COMMANDS)
-        assert await errors(child, bus) == []
-        assert "greet" not in (await child.answer("?help", user="ann"))[0]
-        assert await in_thread(child.control.connections) == {mesh: number}
+        assert await errors(bot, bus) == []
+        assert "greet" not in (await bot.answer("?help", user="ann"))[0]
+        assert await in_thread(bot.control.connections) == {mesh: number}
 
 
 async def test_without_a_parent_the_files_are_read_all_the_same(served: Served, mesh: str, directory: Path) -> None:
@@ -94,10 +94,10 @@ async def test_without_a_parent_the_files_are_read_all_the_same(served: Served, 
     (directory / "other.py").write_text(GREET)
     (directory / "other.py").chmod(0o666)
 
-    async with child_of(served, mesh) as (child, bus):
-        await child.connects()
-        assert child.worker._bot._registry.get("greet")
-        (told,) = await errors(child, bus)
+    async with bot_of(served, mesh) as (bot, bus):
+        await bot.connects()
+        assert bot.worker._bot._registry.get("greet")
+        (told,) = await errors(bot, bus)
         assert told == f"{directory}/other.py: others than root may write it (chmod go-w)"
 
 
@@ -109,7 +109,7 @@ async def test_modules_of_packages_are_the_parents_to_know(
 
     parent = FakeParent(served.session)
     parent.entry_points = [["greet", "rave_commands_packaged", "1.0"]]
-    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-        await child.connects()
-        await until(lambda: child.worker._bot.permissions)
-        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+    async with parent_on(bus_address, parent), bot_of(served, mesh) as (bot, _):
+        await bot.connects()
+        await until(lambda: bot.worker._bot.permissions)
+        assert await bot.answer("?greet", user="ann") == ["Hello, Ann!"]

@@ -18,7 +18,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync
 from ravesvc.room.changes import RoomState
 from ravesvc.room.playback import Playback
-from tests.unit.child import Child, child_of
+from tests.unit.bot_under_test import BotUnderTest, bot_of
 from tests.unit.common.test_picture import PNG
 from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
@@ -37,16 +37,16 @@ VIDEO = Video(
 class Bot:
     """A bot that is in its mesh with Ann and Ben: what it can ask, and what it sees of the room."""
 
-    def __init__(self, child: Child) -> None:
-        self._child = child
-        self.mesh = child.mesh
-        self.control = child.control
-        self.rave: RoomApi = child.worker._bot._rave
+    def __init__(self, under_test: BotUnderTest) -> None:
+        self._bot = under_test
+        self.mesh = under_test.mesh
+        self.control = under_test.control
+        self.rave: RoomApi = under_test.worker._bot._rave
 
     @property
     def state(self) -> RoomState:
-        assert self._child.worker._room
-        return self._child.worker._room.state
+        assert self._bot.worker._room
+        return self._bot.worker._room.state
 
     @property
     def playback(self) -> Playback:
@@ -54,11 +54,11 @@ class Bot:
         return self.state.playback
 
     async def user(self, name: str) -> int:
-        users, _ = await self._child.worker.users()
+        users, _ = await self._bot.worker.users()
         return next(user for user, known_as in users if known_as == name)
 
     async def say(self, text: str, *media: Media) -> None:
-        await self._child.worker._bot.outbox.send(text, media=media)
+        await self._bot.worker._bot.outbox.send(text, media=media)
 
     async def lead(self, handle: str) -> None:
         await in_thread(self.control.leader, self.mesh, handle)
@@ -77,10 +77,10 @@ async def bot_in(served: Served) -> AsyncIterator[Bot]:
     await in_thread(served.control.invite, mesh)
     await in_thread(served.control.join, mesh, "ann", "ben")
     await in_thread(served.control.video, mesh, None)
-    async with child_of(served, mesh) as (child, _bus):
-        await child.connects()
-        await until(lambda: child.worker._room and child.worker._room.state.known)
-        yield Bot(child)
+    async with bot_of(served, mesh) as (under_test, _bus):
+        await under_test.connects()
+        await until(lambda: under_test.worker._room and under_test.worker._room.state.known)
+        yield Bot(under_test)
     assert await in_thread(served.control.violations) == []
 
 

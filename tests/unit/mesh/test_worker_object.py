@@ -27,7 +27,7 @@ SIGNALS = WorkerObject.signals
 
 
 class FakeWorker(Interface):
-    """A child as the parent sees it, and one signal that it does not know. Silent while `gate` is shut."""
+    """A bot as the parent sees it, and one signal that it does not know. Silent while `gate` is shut."""
 
     interface = names.WORKER_INTERFACE
     signals: ClassVar = {**SIGNALS, "Boo": {}}
@@ -88,7 +88,7 @@ class FakeWorker(Interface):
         await self.gate.wait()
 
 
-class Child:
+class BotUnderTest:
     """A worker on the bus, and what it was asked and told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
@@ -132,39 +132,39 @@ async def ask(bus: Bus, member: str, signature: str = "", *args: Any) -> list[An
     return await bus.call(*where, member, signature, *args)
 
 
-async def test_a_child_is_on_the_bus_under_its_name(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = Child(monkeypatch, bus_address)
+async def test_a_bot_is_on_the_bus_under_its_name(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bot = BotUnderTest(monkeypatch, bus_address)
     async with connected(bus_address) as (bus,):
         heard: list[SignalMessage] = []
         await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
-        child.membership.emit("Error", "nobody hears it yet")
-        await child.membership.join()
-        child.membership.emit("Disconnected", "the connection broke")
+        bot.membership.emit("Error", "nobody hears it yet")
+        await bot.membership.join()
+        bot.membership.emit("Disconnected", "the connection broke")
         assert await ask(bus, "GetStatus") == [STATUS]
         assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
         assert await ask(bus, "RestartConnection") == []
         assert await ask(bus, "ForgetUser", "t", 7) == []
-        assert child.forgotten == [7]
-        assert child.reconnects == 1
+        assert bot.forgotten == [7]
+        assert bot.reconnects == 1
         for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
             assert await ask(bus, what) == []
         with pytest.raises(RaveError, match="login needed") as caught:
             await ask(bus, Announcement.CREDENTIALS)
         assert caught.value.code is Code.LOGIN_NEEDED
-        assert sorted(child.refreshed) == sorted(Announcement)
+        assert sorted(bot.refreshed) == sorted(Announcement)
         said = [(signal.path, signal.member, *signal.body) for signal in heard]
         path = names.worker_path(MESH)
         assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
-        child.membership.emit("ConnectionFailed", 5, "x" * 100_000)
-        child.membership.emit("Left", "last words")
-        await child.membership.leave()
-        await child.membership.leave()
+        bot.membership.emit("ConnectionFailed", 5, "x" * 100_000)
+        bot.membership.emit("Left", "last words")
+        await bot.membership.leave()
+        await bot.membership.leave()
         await settle(bus)
         assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
         assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
         with pytest.raises(RaveError):
             await ask(bus, "GetStatus")
-        child.membership.emit("Error", "nobody hears it any more")
+        bot.membership.emit("Error", "nobody hears it any more")
         await settle(bus)
         assert len(heard) == 4
 
@@ -191,90 +191,90 @@ async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
     assert sorted(map(len, texts)) == [0, 300, 300, 300]
 
 
-async def test_a_child_logs_as_much_as_it_is_told_to(
+async def test_a_bot_logs_as_much_as_it_is_told_to(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        child = Child(monkeypatch, bus_address)
+        bot = BotUnderTest(monkeypatch, bus_address)
         async with connected(bus_address) as (bus,):
-            await child.membership.join()
+            await bot.membership.join()
             for debug in (True, False):
                 assert await ask(bus, "SetDebug", "b", debug) == []
                 assert log.debug_enabled() is debug
             assert logging.getLogger().level == logging.INFO
-            await child.membership.leave()
+            await bot.membership.leave()
 
 
-async def test_without_its_name_a_child_is_heard_all_the_same(
+async def test_without_its_name_a_bot_is_heard_all_the_same(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    child = Child(monkeypatch, bus_address)
+    bot = BotUnderTest(monkeypatch, bus_address)
     async with connected(bus_address) as (bus,):
         heard: list[SignalMessage] = []
         await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
         await bus.request_name(names.worker_name(MESH))
-        await child.membership.join()
+        await bot.membership.join()
         assert "Another process has this bot's name" in caplog.text
         # By the policy of the system bus the parent may call none but those who own such a name, or wait for it.
         queued = "ListQueuedOwners", "s", names.worker_name(MESH)
         daemon = "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
         assert len((await bus.call(*daemon, *queued))[0]) == 2
-        keeping = asyncio.create_task(child.membership.keep())
-        child.membership.emit("Kicked")
+        keeping = asyncio.create_task(bot.membership.keep())
+        bot.membership.emit("Kicked")
         await until(lambda: len(heard) == 2)
         assert [signal.member for signal in heard] == ["Ready", "Kicked"]
         assert len({signal.sender for signal in heard}) == 1
         path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
         assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
-        assert child.new_peers == 1, "it does not come and go"
+        assert bot.new_peers == 1, "it does not come and go"
         keeping.cancel()
         await asyncio.wait([keeping])
-        await child.membership.leave()
+        await bot.membership.leave()
 
 
-async def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
+async def test_a_bot_that_cannot_get_on_the_bus_leaves_no_connection_behind(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = Child(monkeypatch, bus_address)
+    bot = BotUnderTest(monkeypatch, bus_address)
 
     def fail() -> WorkerObject:
         raise RaveError(Code.INTERNAL, "no object")
 
-    child.membership._make_object = fail
+    bot.membership._make_object = fail
     async with connected(bus_address) as (bus,):
         gone: list[str] = []
         # Unique names that lose their owner.
         rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
         await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
         with pytest.raises(RaveError, match="no object"):
-            await child.membership.join()
-        assert child.new_peers == 0
+            await bot.membership.join()
+        assert bot.new_peers == 0
         await until(lambda: gone)
 
 
-async def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
+async def test_a_bot_comes_back_to_a_new_bus_and_announces_itself_there(
     bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = Child(monkeypatch, bus_daemon.address)
-    await child.membership.join()
-    keeping = asyncio.create_task(child.membership.keep())
+    bot = BotUnderTest(monkeypatch, bus_daemon.address)
+    await bot.membership.join()
+    keeping = asyncio.create_task(bot.membership.keep())
     for met in (2, 3):
         bus_daemon.stop()
-        await until(lambda: child.membership.bus is None)
-        child.membership.emit("Error", "lost")  # must not fail
+        await until(lambda: bot.membership.bus is None)
+        bot.membership.emit("Error", "lost")  # must not fail
         bus_daemon.start()
-        await until(lambda met=met: child.new_peers == met)
+        await until(lambda met=met: bot.new_peers == met)
         async with connected(bus_daemon.address) as (bus,):
             assert await ask(bus, "GetStatus") == [STATUS]
     keeping.cancel()
     await asyncio.wait([keeping])
-    await child.membership.leave()
+    await bot.membership.leave()
 
 
 async def test_without_a_bus_it_tries_ever_more_slowly(
     bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = Child(monkeypatch, bus_daemon.address)
+    bot = BotUnderTest(monkeypatch, bus_daemon.address)
     bus_daemon.stop()
     monkeypatch.setattr(membership_module, "_MAX_DELAY_S", 0.05)
     real, delays = asyncio.sleep, []
@@ -286,19 +286,19 @@ async def test_without_a_bus_it_tries_ever_more_slowly(
     monkeypatch.setattr(membership_module.random, "random", lambda: 0.5)
     with monkeypatch.context() as quick:
         quick.setattr(membership_module.asyncio, "sleep", sleep)
-        keeping = asyncio.create_task(child.membership.keep())
+        keeping = asyncio.create_task(bot.membership.keep())
         while len(delays) < 5:
             await real(0.001)
     assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
     bus_daemon.start()
-    await until(lambda: child.new_peers)
+    await until(lambda: bot.new_peers)
     keeping.cancel()
     await asyncio.wait([keeping])
-    await child.membership.leave()
+    await bot.membership.leave()
 
 
 async def test_jitter_spreads_the_returns(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = Child(monkeypatch, bus_daemon.address)
+    bot = BotUnderTest(monkeypatch, bus_daemon.address)
     delays: list[float] = []
 
     async def sleep(delay: float) -> None:
@@ -309,21 +309,21 @@ async def test_jitter_spreads_the_returns(bus_daemon: BusDaemon, monkeypatch: py
     for jitter in (0.0, 0.999):
         monkeypatch.setattr(membership_module.random, "random", lambda jitter=jitter: jitter)
         with pytest.raises(asyncio.CancelledError):
-            await child.membership.keep()
+            await bot.membership.keep()
     assert delays == pytest.approx([0.005, 0.01499])
 
 
-async def test_a_child_meets_every_parent_that_comes(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = Child(monkeypatch, bus_address)
-    await child.membership.join()
-    assert child.new_peers == 1, "the bus itself"
+async def test_a_bot_meets_every_parent_that_comes(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bot = BotUnderTest(monkeypatch, bus_address)
+    await bot.membership.join()
+    assert bot.new_peers == 1, "the bus itself"
     for met in (2, 3):
         async with connected(bus_address, 2) as (parent, other):
             await other.request_name(names.worker_name("somebody else"))
             await parent.request_name(names.BUS_NAME)
-            await until(lambda met=met: child.new_peers == met)
-        assert child.membership.bus
-        await settle(child.membership.bus)
-        assert child.new_peers == met, "one that goes is none"
-    await child.membership.leave()
-    assert child.membership.bus is None
+            await until(lambda met=met: bot.new_peers == met)
+        assert bot.membership.bus
+        await settle(bot.membership.bus)
+        assert bot.new_peers == met, "one that goes is none"
+    await bot.membership.leave()
+    assert bot.membership.bus is None

@@ -66,7 +66,7 @@ async def test_what_rave_lists_is_started_shown_and_stopped(site: Site, bus_addr
         os.kill(os.getpid(), signal.SIGTERM)
         assert await parent == ExitStatus.STOPPED
         assert "STOPPING=1" in site.manager.said
-        assert len(systemd.verbs) == 3, "the children are systemd's"
+        assert len(systemd.verbs) == 3, "the bots are systemd's"
 
 
 @pytest.mark.parametrize("listening", [True, False], ids=["silent", "refusing"])
@@ -241,7 +241,7 @@ async def test_beside_another_parent_nothing_is_touched(site: Site, bus_address:
     assert {file: file.read_bytes() for file in site.blocklist.parent.iterdir() if file.is_file()} == before
 
 
-async def test_children_that_run_are_left_running_when_the_bus_is_lost(
+async def test_bots_that_run_are_left_running_when_the_bus_is_lost(
     site: Site, bus_daemon: BusDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site.running(bus_daemon.address) as (systemd, _, parent):

@@ -1,4 +1,4 @@
-"""The whole parent and its account and store: logging in, being refused, outages, and children that follow."""
+"""The whole parent and its account and store: logging in, being refused, outages, and bots that follow."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     return fake
 
 
-class Child(Interface):
-    """A child that asks again when it is told to; `asked` is what it was told to ask, `known` the last answers."""
+class BotUnderTest(Interface):
+    """A bot that asks again when it is told to; `asked` is what it was told to ask, `known` the last answers."""
 
     interface = names.WORKER_INTERFACE
 
@@ -108,7 +108,7 @@ class Child(Interface):
 
 @pytest.fixture(autouse=True)
 def present(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ann and Bob are in every mesh, also in that of a child with an id of which Rave knows nothing."""
+    """Ann and Bob are in every mesh, also in that of a bot with an id of which Rave knows nothing."""
 
     async def users(_access: RaveClient, _mesh: str) -> set[int]:
         return {ANN, BOB}
@@ -116,14 +116,14 @@ def present(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RaveClient, "users", users)
 
 
-def new_child(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Child:
-    """A child that the parent can verify."""
+def new_bot(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> BotUnderTest:
+    """A bot that the parent can verify."""
 
     async def unit_of(_workers: Workers, sender: str) -> str:
         return names.mesh_unit(MESH) if sender == bus.unique_name else "session-1.scope"
 
     monkeypatch.setattr(Workers, "_unit_of", unit_of)
-    return Child(bus)
+    return BotUnderTest(bus)
 
 
 async def log_in(site: Site, client: Bus, email: str = "") -> tuple[str, str]:
@@ -444,10 +444,10 @@ async def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
         assert len(systemd.verbs) == 1
 
 
-# Children.
+# Bots.
 
 
-def test_children_follow_every_change_and_the_log_says_how_fast(
+def test_bots_follow_every_change_and_the_log_says_how_fast(
     run: Run,
     site: Site,
     store: FakeStore,
@@ -460,22 +460,22 @@ def test_children_follow_every_change_and_the_log_says_how_fast(
     async def body() -> None:
         async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
             await in_thread(site.served.control.wait, listings=1)
-            child = new_child(bus, monkeypatch)
-            assert await child.ask("GetAdmins") == [ANN]
-            assert await child.ask("AddAdmin", "tt", ANN, BOB) is True
-            assert child.known["GetAdmins"] == [ANN, BOB]
+            bot = new_bot(bus, monkeypatch)
+            assert await bot.ask("GetAdmins") == [ANN]
+            assert await bot.ask("AddAdmin", "tt", ANN, BOB) is True
+            assert bot.known["GetAdmins"] == [ANN, BOB]
             assert await call(client, "SetPermission", "sb", "ping", True) == []
-            assert child.known["GetPermissions"] == {"leave": False, "ping": True}
-            await child.ask("GetCredentials")
-            before = child.known["GetCredentials"]
-            child.asked.clear()
-            assert await child.ask("Relogin", "t", BOB) > 500
+            assert bot.known["GetPermissions"] == {"leave": False, "ping": True}
+            await bot.ask("GetCredentials")
+            before = bot.known["GetCredentials"]
+            bot.asked.clear()
+            assert await bot.ask("Relogin", "t", BOB) > 500
             await in_thread(site.served.control.confirm)
-            assert await child.ask("LoginEnded") == []
-            after = child.known["GetCredentials"]
+            assert await bot.ask("LoginEnded") == []
+            after = bot.known["GetCredentials"]
             assert after == before | {"auth_token": after["auth_token"]}
             assert after != before
-            assert child.asked == ["RefreshCredentials"]
+            assert bot.asked == ["RefreshCredentials"]
             with pytest.raises(RaveError) as e:
                 await client.call(names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE, "GetCredentials")
             assert e.value.code is Code.ACCESS_DENIED
@@ -494,27 +494,27 @@ async def test_a_refresh_renews_everything_whether_it_differs_or_not(
 
     async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
         await in_thread(site.served.control.wait, listings=1)
-        child = new_child(bus, monkeypatch)
-        await child.ask("GetAdmins")
-        assert await child.ask("GetEntryPoints") == []
+        bot = new_bot(bus, monkeypatch)
+        await bot.ask("GetAdmins")
+        assert await bot.ask("GetEntryPoints") == []
         await until(lambda: store.contents.credentials)
         site.credentials.unlink()
         found = [EntryPoint("greet", "greetings.commands", "1.0")]
         monkeypatch.setattr(command_packages, "find", lambda: found)
         store.contents = dataclasses.replace(store.contents, permissions=(permission("ping"),))
         assert await call(client, "Refresh") == [1, 1]
-        assert sorted(set(child.asked)) == sorted(Announcement)
-        assert child.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
-        assert child.known["GetPermissions"] == {"ping": True}
+        assert sorted(set(bot.asked)) == sorted(Announcement)
+        assert bot.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
+        assert bot.known["GetPermissions"] == {"ping": True}
         assert site.credentials.exists()
-        child.asked.clear()
-        assert await child.ask("Refresh", "t", ANN) == [1, 1]
-        assert sorted(child.asked) == sorted(Announcement)
+        bot.asked.clear()
+        assert await bot.ask("Refresh", "t", ANN) == [1, 1]
+        assert sorted(bot.asked) == sorted(Announcement)
         store.failure = DOWN
-        child.asked.clear()
+        bot.asked.clear()
         with pytest.raises(RaveError, match="nothing can be read"):
             await call(client, "Refresh")
-        assert child.asked == ["RefreshCommands"], "commands need no store"
+        assert bot.asked == ["RefreshCommands"], "commands need no store"
         store.failure = None
 
 
@@ -526,17 +526,17 @@ async def test_plugins_that_fail_are_in_the_status(
         # The end of a round drops whatever is neither listed nor has a unit.
         while not await get(client, "LastDiscoveryTimestamp"):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
-        child = new_child(bus, monkeypatch)
-        child.emit("CommandErrors", ["greet.py, line 3: it fails"])
+        bot = new_bot(bus, monkeypatch)
+        bot.emit("CommandErrors", ["greet.py, line 3: it fails"])
         await site.manager.hears("plugins fail: greet.py, line 3: it fails")
-        child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
+        bot.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
         await site.manager.hears("plugins fail: greet.py, line 3: it fails (and 1 more)")
         assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
-        child.emit("CommandErrors", [])
+        bot.emit("CommandErrors", [])
         await until(lambda: "plugins" not in site.manager.status)
 
 
-async def test_a_child_that_does_not_follow_is_told_in_the_log(
+async def test_a_bot_that_does_not_follow_is_told_in_the_log(
     site: Site,
     store: FakeStore,
     bus_address: str,
@@ -547,8 +547,8 @@ async def test_a_child_that_does_not_follow_is_told_in_the_log(
 
     async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
         await in_thread(site.served.control.wait, listings=1)
-        child = new_child(bus, monkeypatch)
-        await child.ask("GetAdmins")
+        bot = new_bot(bus, monkeypatch)
+        await bot.ask("GetAdmins")
         bus.unexport(names.worker_path(MESH))
         assert await call(client, "AddAdmin", "t", BOB) == [True]
         assert "The new admins did not reach 1 mesh yet" in caplog.text

@@ -249,7 +249,7 @@ async def test_many_changes_at_once_are_counted_once_per_turn(
     assert counted < 50
 
 
-async def test_outdated_children_are_replaced_on_demand(site: Site, bus_address: str) -> None:
+async def test_outdated_bots_are_replaced_on_demand(site: Site, bus_address: str) -> None:
     async with site.running(bus_address) as (_, client, _):
         heard: list[tuple[str, list[Any]]] = []
         rule = f"type='signal',interface='{names.MANAGER_INTERFACE}'"

@@ -82,7 +82,7 @@ BOUNDS = {
 
 async def _burst(site: Site, member: str, bound: Bound) -> None:
     for _ in range(CALLS // 50):
-        calls = (site.child.ask(member, bound.signature, *bound.args) for _ in range(50))
+        calls = (site.bot.ask(member, bound.signature, *bound.args) for _ in range(50))
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             if member == "FetchPicture" and isinstance(answer, int):
                 os.close(answer)

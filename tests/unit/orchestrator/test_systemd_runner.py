@@ -45,7 +45,7 @@ async def test_a_job_that_does_not_end_is_told(
 
 
 @pytest.mark.parametrize("answer", [[], ["x", 1], [[[1]], 1], [[["1", "x"]], 1], [[[1, 2]], 1]])
-async def test_a_child_that_says_something_else_than_its_users(
+async def test_a_bot_that_says_something_else_than_its_users(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[Any]
 ) -> None:
     async def call(*_: object) -> list[Any]:
@@ -58,11 +58,11 @@ async def test_a_child_that_says_something_else_than_its_users(
         assert e.value.code is Code.BAD_DATA
 
 
-async def test_a_child_of_a_program_that_can_not_log_more(
+async def test_a_bot_of_a_program_that_can_not_log_more(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-        await site.child(bus, MESH)
+        await site.bot(bus, MESH)
         monkeypatch.delitem(FakeWorker.methods, "SetDebug")
         with pytest.raises(RaveError, match="runs an older program") as e:
             await site.reconciler.set_debug(MESH, True)
@@ -94,9 +94,9 @@ async def test_whoever_starts_a_bot_wants_it_there(bus_address: str, tmp_path: P
 async def test_a_stranger_says_nothing(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)
-        child = await site.child(bus, MESH)
+        bot = await site.bot(bus, MESH)
         site.verified[bus.unique_name] = "session-1.scope"
-        child.emit("Kicked")
+        bot.emit("Kicked")
         await settle(bus, site.bus)
         assert site.blocklist.in_force() == {}
         assert site.reconciler.records[MESH].state == "disconnected"

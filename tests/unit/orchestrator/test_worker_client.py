@@ -26,8 +26,8 @@ from tests.unit.fake_systemd import MESH, OTHER, new_mesh, settle, systemd_on, w
 Run = Callable[[Any], Any]
 
 
-class FakeChild(Interface):
-    """What a child exports."""
+class FakeBot(Interface):
+    """What a bot exports."""
 
     interface = names.WORKER_INTERFACE
     signals: ClassVar = {"Ready": {}, "Connected": {}, "ConnectionFailed": {"attempt": "u", "error": "s"}}
@@ -59,10 +59,10 @@ class FakeChild(Interface):
         raise RaveError(Code.NOT_RUNNING, "nobody answers")
 
 
-def child_on(bus: Bus, mesh: str) -> FakeChild:
-    child = FakeChild()
-    bus.export(names.worker_path(mesh), child)
-    return child
+def bot_on(bus: Bus, mesh: str) -> FakeBot:
+    bot = FakeBot()
+    bus.export(names.worker_path(mesh), bot)
+    return bot
 
 
 class Listening:
@@ -92,9 +92,9 @@ class Listening:
 
 @contextlib.asynccontextmanager
 async def listening(
-    address: str, monkeypatch: pytest.MonkeyPatch, children: int = 1
+    address: str, monkeypatch: pytest.MonkeyPatch, bots: int = 1
 ) -> AsyncIterator[tuple[Listening, list[Bus]]]:
-    async with connected(address, 1 + children) as (bus, *others):
+    async with connected(address, 1 + bots) as (bus, *others):
         here = Listening(bus, monkeypatch)
         await here.workers.start()
         yield here, others
@@ -107,16 +107,16 @@ async def test_signals_are_passed_on_in_their_order_once_the_sender_is_verified(
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
         here.gate.clear()
-        child = child_on(bus, MESH)
-        child.emit("Ready")
-        child.emit("ConnectionFailed", 1, "no route")
-        child.emit("Connected")
+        bot = bot_on(bus, MESH)
+        bot.emit("Ready")
+        bot.emit("ConnectionFailed", 1, "no route")
+        bot.emit("Connected")
         await settle(bus, here.bus)
         assert here.heard == []
         here.gate.set()
         said = [(MESH, "Ready"), (MESH, "ConnectionFailed", 1, "no route"), (MESH, "Connected")]
         await until(lambda: here.heard == said)
-        child.emit("Ready")
+        bot.emit("Ready")
         await settle(bus, here.bus)
         assert here.heard == [*said, (MESH, "Ready")]
         assert here.asked == [bus.unique_name], "once for a connection"
@@ -130,43 +130,43 @@ async def test_a_forger_is_ignored_and_remembered(
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = unit
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         # Owning the name proves nothing.
         await bus.request_name(names.worker_name(MESH))
-        child.emit("Connected")
+        bot.emit("Connected")
         await settle(bus, here.bus)
         await until(lambda: not here.workers._waiting)
         for _ in range(3):
-            child.emit("Connected")
+            bot.emit("Connected")
         await settle(bus, here.bus)
         assert here.heard == []
         assert here.asked == [bus.unique_name], "asked about once, however much it says"
         assert caplog.text.count(f"A signal for mesh {MESH} is ignored: it came from unit {unit}") == 1
 
 
-async def test_a_verified_child_cannot_speak_for_another_mesh(
+async def test_a_verified_bot_cannot_speak_for_another_mesh(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
         here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
-        child_on(bus, MESH).emit("Ready")
-        child_on(other, OTHER).emit("Ready")
+        bot_on(bus, MESH).emit("Ready")
+        bot_on(other, OTHER).emit("Ready")
         await until(lambda: len(here.heard) == 2)
-        child_on(other, MESH).emit("Connected")
+        bot_on(other, MESH).emit("Connected")
         await settle(other, here.bus)
         await until(lambda: not here.workers._waiting)
         assert sorted(here.heard) == sorted([(MESH, "Ready"), (OTHER, "Ready")])
 
 
-async def test_a_second_connection_of_a_child_takes_nothing_over_while_the_first_is_there(
+async def test_a_second_connection_of_a_bot_takes_nothing_over_while_the_first_is_there(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(bus_address, monkeypatch, 3) as (here, (first, second, third)):
         here.units = dict.fromkeys((each.unique_name for each in (first, second, third)), names.mesh_unit(MESH))
-        child_on(first, MESH).emit("Ready")
+        bot_on(first, MESH).emit("Ready")
         await until(lambda: here.heard == [(MESH, "Ready")])
         for _ in range(3):
-            child_on(second, MESH).emit("ConnectionFailed", 1, "not the child")
+            bot_on(second, MESH).emit("ConnectionFailed", 1, "not the bot")
             await settle(second, here.bus)
             await until(lambda: not here.workers._waiting)
             second.unexport(names.worker_path(MESH))
@@ -177,18 +177,18 @@ async def test_a_second_connection_of_a_child_takes_nothing_over_while_the_first
         assert (await here.workers.status(MESH)).connected
         assert caplog.text.count("A second connection") == 1
         await first.close()
-        child_on(third, MESH).emit("Connected")
+        bot_on(third, MESH).emit("Connected")
         await until(lambda: here.heard == [(MESH, "Ready"), (MESH, "Connected")])
         assert await here.workers.mesh_of(third.unique_name) == MESH
 
 
-async def test_a_child_that_also_speaks_for_another_mesh_is_heard_only_until_then(
+async def test_a_bot_that_also_speaks_for_another_mesh_is_heard_only_until_then(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
         here.gate.clear()
-        own, stolen = child_on(bus, MESH), child_on(bus, OTHER)
+        own, stolen = bot_on(bus, MESH), bot_on(bus, OTHER)
         own.emit("Ready")
         stolen.emit("Connected")
         own.emit("Connected")
@@ -205,12 +205,12 @@ async def test_a_sender_that_cannot_be_verified_is_ignored_but_no_forger(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
-        child = child_on(bus, MESH)
-        child.emit("Ready")
+        bot = bot_on(bus, MESH)
+        bot.emit("Ready")
         await settle(bus, here.bus)
         await until(lambda: not here.workers._waiting)
         here.units[bus.unique_name] = names.mesh_unit(MESH)
-        child.emit("Connected")
+        bot.emit("Connected")
         await until(lambda: here.heard)
         assert here.heard == [(MESH, "Connected")]
 
@@ -223,11 +223,11 @@ async def test_what_waits_for_verification_is_bounded_however_many_meshes_are_na
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
         here.gate.clear()
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         for number in range(5):
-            child.emit("ConnectionFailed", number, "")
+            bot.emit("ConnectionFailed", number, "")
         for _ in range(20):
-            child_on(bus, new_mesh()).emit("Ready")
+            bot_on(bus, new_mesh()).emit("Ready")
         await settle(bus, here.bus)
         assert len(here.workers._tasks) == 1
         here.gate.set()
@@ -256,7 +256,7 @@ async def test_a_bot_that_sends_what_none_of_ours_does_is_told(
 
     async with listening(bus_address, monkeypatch, 2) as (here, (bus, second)):
         here.units = {each.unique_name: names.mesh_unit(MESH) for each in (bus, second)}
-        child_on(bus, MESH).emit("Ready")
+        bot_on(bus, MESH).emit("Ready")
         await until(lambda: here.heard)
         send_anything(monkeypatch)
         send_large(second, here.bus, what)
@@ -300,7 +300,7 @@ async def test_the_memory_of_forgers_is_bounded(bus_address: str, monkeypatch: p
     async with listening(bus_address, monkeypatch, 3) as (here, buses):
         here.units = {bus.unique_name: "x.service" for bus in buses}
         for bus in buses:
-            child_on(bus, MESH).emit("Ready")
+            bot_on(bus, MESH).emit("Ready")
             await settle(bus, here.bus)
             await until(lambda: not here.workers._waiting)
         assert list(here.workers._rejected_senders) == [bus.unique_name for bus in buses[1:]]
@@ -309,9 +309,9 @@ async def test_the_memory_of_forgers_is_bounded(bus_address: str, monkeypatch: p
 @pytest.mark.parametrize("path", ["/worker", "/worker/nothing", "/worker/_31/x", "/elsewhere"])
 async def test_other_paths_are_nobody(bus_address: str, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
-        child = FakeChild()
-        bus.export(names.MANAGER_PATH + path, child)
-        child.emit("Ready")
+        bot = FakeBot()
+        bus.export(names.MANAGER_PATH + path, bot)
+        bot.emit("Ready")
         await settle(bus, here.bus)
         assert here.asked == []
 
@@ -319,7 +319,7 @@ async def test_other_paths_are_nobody(bus_address: str, monkeypatch: pytest.Monk
 async def test_closing_stops_what_is_being_verified(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.gate.clear()
-        child_on(bus, MESH).emit("Ready")
+        bot_on(bus, MESH).emit("Ready")
         await until(lambda: here.asked)
         await here.workers.close()
         assert here.heard == []
@@ -329,20 +329,20 @@ async def test_closing_stops_what_is_being_verified(bus_address: str, monkeypatc
 # Calls.
 
 
-async def test_a_child_is_found_by_its_name_verified_and_remembered(
+async def test_a_bot_is_found_by_its_name_verified_and_remembered(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         await bus.request_name(names.worker_name(MESH))
         assert (await here.workers.status(MESH)).connected
         await here.workers.call(MESH, "RestartConnection")
-        assert child.restarts == 1
+        assert bot.restarts == 1
         with pytest.raises(RaveError, match="ending") as e:
             await here.workers.call(MESH, "RestartConnection")
-        assert e.value.code is Code.CLOSED, "the child's own error"
-        child.emit("Connected")
+        assert e.value.code is Code.CLOSED, "the bot's own error"
+        bot.emit("Connected")
         await settle(bus, here.bus)
         assert here.heard == [(MESH, "Connected")]
         assert here.asked == [bus.unique_name]
@@ -369,18 +369,18 @@ async def test_a_call_that_the_bus_refuses_has_not_reached_the_bot(
         assert raised.value.attributes.get("undelivered") is undelivered
 
 
-async def test_a_child_that_has_announced_itself_is_called_without_its_name(
+async def test_a_bot_that_has_announced_itself_is_called_without_its_name(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch, 2) as (here, (bus, thief)):
         here.units = {bus.unique_name: names.mesh_unit(MESH), thief.unique_name: "session-1.scope"}
-        child = child_on(bus, MESH)
-        child.emit("Ready")
+        bot = bot_on(bus, MESH)
+        bot.emit("Ready")
         await until(lambda: here.heard)
-        stolen = child_on(thief, MESH)
+        stolen = bot_on(thief, MESH)
         await thief.request_name(names.worker_name(MESH))
         await here.workers.call(MESH, "RestartConnection")
-        assert (child.restarts, stolen.restarts) == (1, 0)
+        assert (bot.restarts, stolen.restarts) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -392,11 +392,11 @@ async def test_a_child_that_has_announced_itself_is_called_without_its_name(
         (True, names.mesh_unit(OTHER), "another process has the name of the bot of mesh {mesh}"),
     ],
 )
-async def test_what_is_not_the_child_is_not_called(
+async def test_what_is_not_the_bot_is_not_called(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, owned: bool, unit: str, text: str
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         if owned:
             await bus.request_name(names.worker_name(MESH))
         if unit:
@@ -405,7 +405,7 @@ async def test_what_is_not_the_child_is_not_called(
             await here.workers.call(MESH, "RestartConnection")
         assert e.value.code is Code.NOT_RUNNING
         assert str(e.value) == text.format(mesh=MESH)
-        assert child.restarts == 0
+        assert bot.restarts == 0
 
 
 # Callers.
@@ -416,11 +416,11 @@ async def test_a_caller_is_verified_once_and_its_mesh_is_known_from_then_on(
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         assert await here.workers.mesh_of(bus.unique_name) == MESH
         assert await here.workers.mesh_of(bus.unique_name) == MESH
         await here.workers.call(MESH, "RestartConnection")
-        assert child.restarts == 1
+        assert bot.restarts == 1
         assert here.asked == [bus.unique_name]
 
 
@@ -453,13 +453,13 @@ async def test_a_caller_that_cannot_be_verified_is_refused_this_time(
         assert await here.workers.mesh_of(bus.unique_name) == MESH
 
 
-async def test_a_child_that_has_spoken_for_another_mesh_is_refused(
+async def test_a_bot_that_has_spoken_for_another_mesh_is_refused(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
         assert await here.workers.mesh_of(bus.unique_name) == MESH
-        child_on(bus, OTHER).emit("Connected")
+        bot_on(bus, OTHER).emit("Connected")
         await until(lambda: bus.unique_name in here.workers._rejected_senders)
         with pytest.raises(RaveError) as e:
             await here.workers.mesh_of(bus.unique_name)
@@ -469,24 +469,24 @@ async def test_a_child_that_has_spoken_for_another_mesh_is_refused(
 # Telling them all.
 
 
-async def test_all_children_are_told_at_once(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_bots_are_told_at_once(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening(bus_address, monkeypatch, 3) as (here, (bus, other, stranger)):
         here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
-        children = [child_on(bus, MESH), child_on(other, OTHER)]
-        forged = child_on(stranger, new_mesh())
+        bots = [bot_on(bus, MESH), bot_on(other, OTHER)]
+        forged = bot_on(stranger, new_mesh())
         assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
-        children[0].emit("Ready")
+        bots[0].emit("Ready")
         await until(lambda: here.heard)
         await here.workers.mesh_of(other.unique_name)
-        for child in children:
-            child.gate.clear()
+        for bot in bots:
+            bot.gate.clear()
         telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
         await settle(here.bus, bus, other)
         assert not telling.done()
-        for child in children:
-            child.gate.set()
+        for bot in bots:
+            bot.gate.set()
         assert await telling == (2, 0)
-        assert [child.told for child in children] == [["RefreshAdmins"], ["RefreshAdmins"]]
+        assert [bot.told for bot in bots] == [["RefreshAdmins"], ["RefreshAdmins"]]
         assert forged.told == []
 
 
@@ -503,18 +503,18 @@ def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
                 other.unique_name: names.mesh_unit(OTHER),
                 gone.unique_name: names.mesh_unit(new_mesh()),
             }
-            child, late = child_on(bus, MESH), child_on(other, OTHER)
+            bot, late = bot_on(bus, MESH), bot_on(other, OTHER)
             for each in (bus, other, gone):
                 await here.workers.mesh_of(each.unique_name)
             await gone.close()
             assert await here.workers.tell(Announcement.PERMISSIONS) == (0, 3)
             assert "nobody answers" in caplog.text
-            child.gate.clear()
+            bot.gate.clear()
             told, failed = await here.workers.tell(Announcement.ADMINS)
-            assert (child.told, told + failed) == ([], 3)
+            assert (bot.told, told + failed) == ([], 3)
             # Those behind the one that hangs are notified all the same, if later.
-            child.gate.set()
-            await until(lambda: child.told and late.told)
+            bot.gate.set()
+            await until(lambda: bot.told and late.told)
             await until(lambda: not here.workers._tasks)
 
     with caplog.at_level(logging.DEBUG):
@@ -525,15 +525,15 @@ def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
 async def test_closing_stops_what_is_being_told(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening(bus_address, monkeypatch) as (here, (bus,)):
         here.units[bus.unique_name] = names.mesh_unit(MESH)
-        child = child_on(bus, MESH)
+        bot = bot_on(bus, MESH)
         await here.workers.mesh_of(bus.unique_name)
-        child.gate.clear()
+        bot.gate.clear()
         telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
         await settle(here.bus, bus)
         await here.workers.close()
         assert await telling == (0, 1)
         assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
-        child.gate.set()
+        bot.gate.set()
         await settle(bus)
 
 
@@ -569,22 +569,22 @@ async def test_the_calls_under_way_stay_below_what_the_bus_allows(
 
 async def test_the_unit_of_a_connection_is_asked_by_process_descriptor(bus_address: str) -> None:
     async def body() -> None:
-        async with systemd_on(bus_address) as systemd, connected(bus_address, 2) as (bus, child):
+        async with systemd_on(bus_address) as systemd, connected(bus_address, 2) as (bus, bot):
             heard: list[tuple[Any, ...]] = []
             workers = Workers(bus, lambda mesh, member, body: heard.append((mesh, member, *body)), lambda _: None)
             await workers.start()
             sleeper = await asyncio.create_subprocess_exec("sleep", "60")
             try:
                 systemd.unit_of_process = {sleeper.pid: names.mesh_unit(MESH), os.getpid(): "session-1.scope"}
-                with_process_fd(bus, {child.unique_name: sleeper.pid})
+                with_process_fd(bus, {bot.unique_name: sleeper.pid})
                 before = open_fds()
-                child_on(child, MESH).emit("Ready")
+                bot_on(bot, MESH).emit("Ready")
                 await until(lambda: heard)
                 assert heard == [(MESH, "Ready")]
-                assert await workers._unit_of(child.unique_name) == names.mesh_unit(MESH)
+                assert await workers._unit_of(bot.unique_name) == names.mesh_unit(MESH)
                 systemd.unit_of_process.clear()
                 with pytest.raises(RaveError):
-                    await workers._unit_of(child.unique_name)
+                    await workers._unit_of(bot.unique_name)
                 await settle(systemd.bus)
                 assert open_fds() == before
             finally:
@@ -599,7 +599,7 @@ async def test_a_daemon_that_does_not_tell_processes_verifies_nobody(
     bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        async with connected(bus_address, 2) as (bus, child):
+        async with connected(bus_address, 2) as (bus, bot):
             heard: list[Any] = []
             workers = Workers(bus, lambda *said: heard.append(said), lambda _: None)
             await workers.start()
@@ -611,8 +611,8 @@ async def test_a_daemon_that_does_not_tell_processes_verifies_nobody(
                 return reply
 
             bus.call = untold  # type: ignore[method-assign]
-            child_on(child, MESH).emit("Ready")
-            await settle(child, bus)
+            bot_on(bot, MESH).emit("Ready")
+            await settle(bot, bus)
             await until(lambda: not workers._waiting)
             assert heard == []
             assert "the message bus does not tell the process of a connection" in caplog.text
@@ -643,32 +643,32 @@ async def test_changes_that_wait_for_their_turn_are_told_once(
 
     async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
         here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
-        mute, child = child_on(bus, MESH), child_on(other, OTHER)
+        mute, bot = bot_on(bus, MESH), bot_on(other, OTHER)
         for each in (bus, other):
             await here.workers.mesh_of(each.unique_name)
         mute.gate.clear()
         telling = [asyncio.create_task(here.workers.tell(Announcement.ADMINS)) for _ in range(64)]
         await settle(here.bus, bus)
-        # One call to the mute is under way, one waits in case that was too early; all wait for the other child.
+        # One call to the mute is under way, one waits in case that was too early; all wait for the other bot.
         assert len(here.workers._tasks) <= 3
         mute.gate.set()
         assert set(await asyncio.gather(*telling)) == {(2, 0)}
-        assert child.told == ["RefreshAdmins"]
+        assert bot.told == ["RefreshAdmins"]
         await until(lambda: not here.workers._tasks)
         assert here.workers._to_broadcast == {}
 
 
-def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
+def test_a_bot_that_says_too_much_is_not_listened_to_for_a_while(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
         async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
             here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
-            child, quiet = child_on(bus, MESH), child_on(other, OTHER)
+            bot, quiet = bot_on(bus, MESH), bot_on(other, OTHER)
             for each in (bus, other):
                 await here.workers.mesh_of(each.unique_name)
             for _ in range(100):
-                child.emit("Ready")
+                bot.emit("Ready")
             quiet.emit("Ready")
             await settle(bus, other, here.bus)
             # Which of two connections is read first is up to the bus.
@@ -676,7 +676,7 @@ def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
             # Time passes.
             here.workers._budgets[MESH]._at -= 2
             for _ in range(10):
-                child.emit("Connected")
+                bot.emit("Connected")
             await settle(bus, here.bus)
             assert here.heard[33:] == [(MESH, "Connected")] * 2
             here.workers.forget(MESH)
@@ -699,7 +699,7 @@ def test_each_signal_is_an_event(member: str, signature: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verified", [True, False])
-async def test_of_a_signal_that_no_child_would_send_nothing_is_decoded(
+async def test_of_a_signal_that_no_bot_would_send_nothing_is_decoded(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, verified: bool
 ) -> None:
     """One of 60 kB took some 80 ms, and nothing bounded how many there were."""
@@ -740,7 +740,7 @@ async def test_large_signals_count_for_several(bus_address: str, monkeypatch: py
         assert here.heard == [(MESH, "CommandErrors", errors)] * 3
 
 
-async def test_an_answer_that_no_child_would_give_is_not_read(
+async def test_an_answer_that_no_bot_would_give_is_not_read(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Talker(Interface):

@@ -115,7 +115,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_children_get_settings_and_session(machine: Machine) -> None:
+def test_the_bots_get_settings_and_session(machine: Machine) -> None:
     machine.configure("lang: de\n")
     assert prepare.main() == 0
     settings = rave_yaml.load(machine.config).mesh_settings()
@@ -128,7 +128,7 @@ def test_the_children_get_settings_and_session(machine: Machine) -> None:
     assert mode(machine.settings) == mode(machine.session) == mode(machine.media) == 0o600
 
 
-def test_the_proxy_of_the_units_environment_reaches_the_children(
+def test_the_proxy_of_the_units_environment_reaches_the_bots(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://bot:hush-password@proxy.lan:3128")
@@ -144,16 +144,16 @@ def test_the_proxy_of_the_units_environment_reaches_the_children(
 
 
 @pytest.mark.slow
-def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with(machine: Machine) -> None:
+def test_what_the_bots_get_is_the_edition_that_the_parent_compares_them_with(machine: Machine) -> None:
     for text in "", "watchdog: 7s\nlang: de\n", 'command_prefix: ["ä"]\n':
         machine.configure(text)
         assert prepare.main() == 0
-        # A child digests the bytes of its credential.
+        # A bot digests the bytes of its credential.
         told = machine.settings.read_bytes().decode()
         assert rave_yaml.load(machine.config).edition() == Edition(__version__, digest(told))
 
 
-def test_service_and_children_get_the_authorities_that_root_has_read(
+def test_service_and_bots_get_the_authorities_that_root_has_read(
     machine: Machine, authority: Authority, capfd: pytest.CaptureFixture[str]
 ) -> None:
     machine.configure(f"tls: {{ca_file: {authority.ca_file}}}\n")
@@ -163,7 +163,7 @@ def test_service_and_children_get_the_authorities_that_root_has_read(
     pem = authority.ca_file.read_text()
     assert (machine.authorities.read_text(), mode(machine.authorities)) == (pem, 0o644)
     assert MeshSettings.from_json(machine.settings.read_text()).tls.authorities == pem
-    # The service, which can't read the file, compares its children with the same settings.
+    # The service, which can't read the file, compares its bots with the same settings.
     service = rave_yaml.load(machine.config).with_authorities(pem)
     assert service.edition().digest == digest(machine.settings.read_text())
     machine.configure()
@@ -366,7 +366,7 @@ def test_a_bad_database_is_a_bad_configuration(machine: Machine, capfd: pytest.C
     assert not machine.settings.exists()
 
 
-def test_the_database_is_no_business_of_the_children(machine: Machine) -> None:
+def test_the_database_is_no_business_of_the_bots(machine: Machine) -> None:
     machine.database.write_text('{"uri": "mongodb://user:hush-password@localhost/rave-bot"}')
     assert prepare.main() == 0
     for file in (machine.settings, machine.session, machine.drop_in):

@@ -140,8 +140,8 @@ class FakeMedia:
         return descriptor
 
 
-class Child(Interface):
-    """A child that asks again when it is told to; `known` is what it has been answered."""
+class BotUnderTest(Interface):
+    """A bot that asks again when it is told to; `known` is what it has been answered."""
 
     interface = names.WORKER_INTERFACE
 
@@ -177,9 +177,9 @@ class Child(Interface):
 
 
 class Site:
-    """The backend over a store in memory, two children, and a stranger."""
+    """The backend over a store in memory, two bots, and a stranger."""
 
-    def __init__(self, parent: Bus, child: Bus, other: Bus, stranger: Bus, admins_by_chat: str = "admins") -> None:
+    def __init__(self, parent: Bus, bot: Bus, other: Bus, stranger: Bus, admins_by_chat: str = "admins") -> None:
         self.store = FakeStore(
             Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
         )
@@ -194,7 +194,7 @@ class Site:
         self.account = FakeAccount()
         self.workers = Workers(parent, lambda *_: None, lambda _: None)
         self.units = {
-            child.unique_name: names.mesh_unit(MESH),
+            bot.unique_name: names.mesh_unit(MESH),
             other.unique_name: names.mesh_unit(OTHER),
             stranger.unique_name: "session-1.scope",
         }
@@ -231,9 +231,9 @@ class Site:
             Videos(self.source, VideoOptions(searches_per_user=2)),
         )
         parent.export(names.BACKEND_PATH, backend)
-        self.child = Child(child, parent, MESH)
-        self.other = Child(other, parent, OTHER)
-        self.stranger = Child(stranger, parent, MESH)
+        self.bot = BotUnderTest(bot, parent, MESH)
+        self.other = BotUnderTest(other, parent, OTHER)
+        self.stranger = BotUnderTest(stranger, parent, MESH)
 
     async def _unit_of(self, sender: str) -> str:
         if sender not in self.units:
@@ -259,8 +259,8 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def site_on(address: str, *, loaded: bool = True, admins_by_chat: str = "admins") -> AsyncIterator[Site]:
-    async with connected(address, 4) as (parent, child, other, stranger):
-        site = Site(parent, child, other, stranger, admins_by_chat)
+    async with connected(address, 4) as (parent, bot, other, stranger):
+        site = Site(parent, bot, other, stranger, admins_by_chat)
         if not loaded:
             site.store.failure = DOWN
         await site.state.start()
@@ -272,35 +272,35 @@ async def site_on(address: str, *, loaded: bool = True, admins_by_chat: str = "a
             await site.workers.close()
 
 
-async def refused(child: Child, member: str, signature: str = "", *args: Any) -> RaveError:
+async def refused(bot: BotUnderTest, member: str, signature: str = "", *args: Any) -> RaveError:
     with pytest.raises(RaveError) as e:
-        await child.ask(member, signature, *args)
+        await bot.ask(member, signature, *args)
     return e.value
 
 
-async def test_a_child_learns_what_it_needs_and_no_more(bus_address: str) -> None:
+async def test_a_bot_learns_what_it_needs_and_no_more(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert await site.child.ask("GetAdmins") == [ANN]
-        assert await site.child.ask("GetPermissions") == {"leave": False}
-        assert await site.child.ask("GetCredentials") == {
+        assert await site.bot.ask("GetAdmins") == [ANN]
+        assert await site.bot.ask("GetPermissions") == {"leave": False}
+        assert await site.bot.ask("GetCredentials") == {
             "device_id": SESSION.device_id,
             "ssaid": SESSION.ssaid,
             "user_id": SESSION.user_id,
             "auth_token": SESSION.auth_token,
         }
-        assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
-        assert await site.child.ask("GetEntryPoints") == []
+        assert Session.from_object(await site.bot.ask("GetCredentials")) == SESSION
+        assert await site.bot.ask("GetEntryPoints") == []
         site.requests.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
-        assert await site.child.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
+        assert await site.bot.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
 
 
-async def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(bus_address: str) -> None:
+async def test_a_bot_learns_how_many_attempts_of_earlier_ones_have_failed(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert await site.child.ask("GetAttempts") == 0
+        assert await site.bot.ask("GetAttempts") == 0
         site.blocks.memories[MESH] = MeshMemory(failures=2, failing_since=70_000, last_error="no route to host")
-        assert await site.child.ask("GetAttempts") == 2
+        assert await site.bot.ask("GetAttempts") == 2
         assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
-        failures, failing_usec, *pause = await site.child.ask("GetConnectAdvice")
+        failures, failing_usec, *pause = await site.bot.ask("GetConnectAdvice")
         assert (failures, failing_usec, pause) == (2, 30_000_000, [0, ""])
         site.paused = {OTHER}
         assert await site.other.ask("GetConnectAdvice") == [0, 0, 90_000_000, "api.test asks for a pause"]
@@ -309,24 +309,24 @@ async def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(bus_
 async def test_a_blocklist_may_tell_more_attempts_than_the_bus_takes(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         site.blocks.memories[MESH] = MeshMemory(failures=2**60)
-        assert await site.child.ask("GetAttempts") == 2**32 - 1
+        assert await site.bot.ask("GetAttempts") == 2**32 - 1
 
 
-async def test_what_nobody_could_type_does_not_reach_a_child(bus_address: str) -> None:
+async def test_what_nobody_could_type_does_not_reach_a_bot(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         nul = CommandPermission(
             command="\0", requires_admin=True, description="", updated_at=admin(1).added_at, updated_by=0
         )
         site.store.contents = Contents(admins=(admin(ANN),), permissions=(nul, permission("ping")))
         await site.state.refresh()
-        assert await site.child.ask("GetPermissions") == {"ping": True}
+        assert await site.bot.ask("GetPermissions") == {"ping": True}
 
 
 @pytest.mark.parametrize("obstacle", [None, RaveError(Code.CONFIG, "no key"), RaveError(Code.STORE, "no store")])
-async def test_without_a_session_a_child_is_told_why(bus_address: str, obstacle: RaveError | None) -> None:
+async def test_without_a_session_a_bot_is_told_why(bus_address: str, obstacle: RaveError | None) -> None:
     async with site_on(bus_address) as site:
         site.account.session, site.account.obstacle = None, obstacle
-        error = await refused(site.child, "GetCredentials")
+        error = await refused(site.bot, "GetCredentials")
         assert error.code is (obstacle.code if obstacle else Code.LOGIN_NEEDED)
 
 
@@ -335,22 +335,22 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            for child in (site.child, site.other):
-                await child.ask("GetAdmins")  # from then on it is known
-            assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
-            assert site.child.known == site.other.known == {"admins": [ANN, BOB]}
+            for bot in (site.bot, site.other):
+                await bot.ask("GetAdmins")  # from then on it is known
+            assert await site.bot.ask("AddAdmin", "tt", ANN, BOB) is True
+            assert site.bot.known == site.other.known == {"admins": [ANN, BOB]}
             (added,) = [each for each in site.store.contents.admins if each.user_id == BOB]
             assert added.added_by == ANN
             assert await site.other.ask("AddAdmin", "tt", BOB, BOB) is False
             assert await site.other.ask("SetPermission", "tsbs", BOB, "Ping", True, "Pongs.\n") == []
-            assert site.child.known["permissions"] == {"leave": False, "ping": True}
+            assert site.bot.known["permissions"] == {"leave": False, "ping": True}
             (ping,) = [each for each in site.store.contents.permissions if each.command == "ping"]
             assert (ping.description, ping.updated_by) == ("Pongs.?", BOB)
-            assert await site.child.ask("RemovePermission", "ts", ANN, "ping") is True
-            assert await site.child.ask("RemovePermission", "ts", ANN, "ping") is False
+            assert await site.bot.ask("RemovePermission", "ts", ANN, "ping") is True
+            assert await site.bot.ask("RemovePermission", "ts", ANN, "ping") is False
             assert site.other.known["permissions"] == {"leave": False}
-            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
-            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is False
+            assert await site.bot.ask("RemoveAdmin", "tt", ANN, BOB) is True
+            assert await site.bot.ask("RemoveAdmin", "tt", ANN, BOB) is False
             assert site.other.known["admins"] == [ANN]
             assert site.stranger.known == {}
 
@@ -365,18 +365,18 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
     ], "a line for each change, with its who and where"
 
 
-async def test_videos_and_their_pictures_reach_a_child(bus_address: str) -> None:
+async def test_videos_and_their_pictures_reach_a_bot(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert read_videos(await site.child.ask("SearchVideos", "ts", EVE, "never")) == [VIDEO, VIDEO]
-        assert read_videos(await site.child.ask("LookUpVideo", "ts", EVE, VIDEO.url)) == [VIDEO]
-        descriptor = await site.child.ask("FetchPicture", "tss", EVE, *VIDEO.key)
+        assert read_videos(await site.bot.ask("SearchVideos", "ts", EVE, "never")) == [VIDEO, VIDEO]
+        assert read_videos(await site.bot.ask("LookUpVideo", "ts", EVE, VIDEO.url)) == [VIDEO]
+        descriptor = await site.bot.ask("FetchPicture", "tss", EVE, *VIDEO.key)
         assert os.pread(descriptor, 100, 0) == b"a picture"
         os.close(descriptor)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(site.source.descriptors[0])
         assert site.source.asked == [("search", "never"), ("look_up", VIDEO.url), ("picture", *VIDEO.key)]
-        await site.child.ask("SearchVideos", "ts", EVE, "never")
-        error = await refused(site.child, "SearchVideos", "ts", EVE, "never")
+        await site.bot.ask("SearchVideos", "ts", EVE, "never")
+        error = await refused(site.bot, "SearchVideos", "ts", EVE, "never")
         assert error.code is Code.RATE_LIMITED
         # What a bot claims of a user counts in its own room alone.
         await site.other.ask("SearchVideos", "ts", EVE, "never")
@@ -384,13 +384,13 @@ async def test_videos_and_their_pictures_reach_a_child(bus_address: str) -> None
 
 @pytest.mark.parametrize("member", [*READING, "AllowLeave", *(call[0] for call in (*CHANGES, *VIDEOS, *MEMORY))])
 @pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
-async def test_who_is_no_child_gets_nothing(bus_address: str, member: str, unit: str | None) -> None:
+async def test_who_is_no_bot_gets_nothing(bus_address: str, member: str, unit: str | None) -> None:
     async with site_on(bus_address) as site:
         if unit is None:
             del site.units[site.stranger.bus.unique_name]
         else:
             site.units[site.stranger.bus.unique_name] = unit
-        # Owning the name of a child proves nothing.
+        # Owning the name of a bot proves nothing.
         await site.stranger.bus.request_name(names.worker_name(MESH))
         changes = {name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ()), *VIDEOS]}
         signature, args = changes.get(member, ("", ()))
@@ -415,7 +415,7 @@ def test_every_method_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
 @pytest.mark.parametrize("actor", [EVE, BOB, 0, 2**64 - 1])
-async def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
+async def test_a_user_who_is_no_admin_changes_nothing_whatever_their_bot_thinks(
     bus_address: str,
     caplog: pytest.LogCaptureFixture,
     member: str,
@@ -428,7 +428,7 @@ async def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_think
         former = type(former)(user_id=BOB, added_by=0, added_at=former.added_at, active=False)
         site.store.contents = Contents(admins=(admin(ANN), former), permissions=site.store.contents.permissions)
         await site.state.refresh()
-        error = await refused(site.child, member, signature, actor, *args)
+        error = await refused(site.bot, member, signature, actor, *args)
         assert error.code is Code.ACCESS_DENIED
         assert str(error.attributes["said"]).startswith("only admins may ")
         assert site.store.calls == ["open", "read", "read"]
@@ -458,7 +458,7 @@ async def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
     async with site_on(bus_address) as site:
         site.claims.issue()
         site.present[MESH], site.rave_error = {EVE}, error
-        said = await refused(site.child, member, signature, ANN, *args)
+        said = await refused(site.bot, member, signature, ANN, *args)
         if error:
             assert said.code in (Code.NETWORK, Code.RATE_LIMITED)
             assert "it can't be checked who is in this room" in said.message
@@ -476,13 +476,13 @@ def test_a_bot_changes_so_much_in_an_hour_whatever_it_is(
     async def body() -> None:
         async with site_on(bus_address) as site:
             for number in range(7):
-                await site.child.ask("AddAdmin", "tt", ANN, 1000 + number)
-            await site.child.ask("SetPermission", "tsbs", ANN, "ping", True, "")
-            await site.child.ask("Refresh", "t", ANN)
-            await site.child.ask("Relogin", "t", ANN)
+                await site.bot.ask("AddAdmin", "tt", ANN, 1000 + number)
+            await site.bot.ask("SetPermission", "tsbs", ANN, "ping", True, "")
+            await site.bot.ask("Refresh", "t", ANN)
+            await site.bot.ask("Relogin", "t", ANN)
             calls, logins = list(site.store.calls), list(site.account.asked)
             for member, signature, args in CHANGES:
-                error = await refused(site.child, member, signature, ANN, *args)
+                error = await refused(site.bot, member, signature, ANN, *args)
                 assert error.code is Code.RATE_LIMITED, member
                 assert translate(RemoteText(error.attributes["said"]), load("de")).startswith("von diesem Raum aus")
             assert (site.store.calls, site.account.asked) == (calls, logins)
@@ -528,7 +528,7 @@ def test_a_code_is_an_event_and_can_be_undone(run: Run, bus_address: str, caplog
 
     async def body() -> None:
         async with site_on(bus_address) as site:
-            assert await site.child.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is True
+            assert await site.bot.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is True
             assert site.state.owners == {EVE}
             (change,) = site.state.chat_changes
             assert (change.mesh, change.user) == (MESH, EVE)
@@ -547,7 +547,7 @@ def test_a_code_of_an_owner_changes_nothing_and_is_no_event(
     async def body() -> None:
         async with site_on(bus_address) as site:
             await site.state.add_admin(EVE, EVE)
-            assert await site.child.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is False
+            assert await site.bot.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is False
             assert not site.state.chat_changes
 
     with caplog.at_level(logging.INFO):
@@ -558,33 +558,33 @@ def test_a_code_of_an_owner_changes_nothing_and_is_no_event(
 async def test_admins_remove_each_other_and_no_owner(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         await site.state.add_admin(ANN, ANN)
-        await site.child.ask("AddAdmin", "tt", ANN, BOB)
-        await site.child.ask("AddAdmin", "tt", BOB, EVE)
-        error = await refused(site.child, "RemoveAdmin", "tt", EVE, ANN)
+        await site.bot.ask("AddAdmin", "tt", ANN, BOB)
+        await site.bot.ask("AddAdmin", "tt", BOB, EVE)
+        error = await refused(site.bot, "RemoveAdmin", "tt", EVE, ANN)
         assert error.code is Code.ACCESS_DENIED
         assert "an owner can't be removed" in error.message
-        assert await site.child.ask("RemoveAdmin", "tt", EVE, BOB) is True
+        assert await site.bot.ask("RemoveAdmin", "tt", EVE, BOB) is True
         assert site.state.admins == {ANN, EVE}
 
 
 async def test_where_owners_alone_make_and_remove_admins_other_admins_do_neither(bus_address: str) -> None:
     async with site_on(bus_address, admins_by_chat="owners") as site:
         await site.state.add_admin(ANN, ANN)
-        assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
+        assert await site.bot.ask("AddAdmin", "tt", ANN, BOB) is True
         for member, user in (("AddAdmin", EVE), ("RemoveAdmin", BOB)):
-            error = await refused(site.child, member, "tt", BOB, user)
+            error = await refused(site.bot, member, "tt", BOB, user)
             assert error.code is Code.ACCESS_DENIED
             assert str(error.attributes["said"]).startswith("only owners may ")
-        assert await site.child.ask("SetPermission", "tsbs", BOB, "ping", True, "") == []
-        assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
+        assert await site.bot.ask("SetPermission", "tsbs", BOB, "ping", True, "") == []
+        assert await site.bot.ask("RemoveAdmin", "tt", ANN, BOB) is True
 
 
 @pytest.mark.parametrize("code", [Code.UNAUTHORIZED, Code.NOT_RUNNING])
 async def test_a_login_can_be_asked_for_while_rave_refuses_the_session(bus_address: str, code: Code) -> None:
     async with site_on(bus_address) as site:
         site.rave_error = RaveError(code, "no good session")
-        assert await site.child.ask("Relogin", "t", ANN) == 600
-        assert (await refused(site.child, "Relogin", "t", EVE)).code is Code.ACCESS_DENIED
+        assert await site.bot.ask("Relogin", "t", ANN) == 600
+        assert (await refused(site.bot, "Relogin", "t", EVE)).code is Code.ACCESS_DENIED
 
 
 @pytest.mark.parametrize(
@@ -617,10 +617,10 @@ async def test_who_may_send_the_bot_away(
             with contextlib.suppress(RaveError):
                 await site.state.refresh()
             if allowed:
-                assert await site.child.ask("AllowLeave", "t", actor) == []
+                assert await site.bot.ask("AllowLeave", "t", actor) == []
                 assert f"User {actor} sends the bot away from mesh {MESH}" in caplog.text
             else:
-                error = await refused(site.child, "AllowLeave", "t", actor)
+                error = await refused(site.bot, "AllowLeave", "t", actor)
                 assert error.code is Code.ACCESS_DENIED
                 assert error.attributes["said"] == "only admins may send the bot away"
                 assert f"User {actor} in mesh {MESH} may not send the bot away" in caplog.text
@@ -630,8 +630,8 @@ async def test_who_may_send_the_bot_away(
 async def test_a_fixed_command_can_not_be_changed(bus_address: str, command: str) -> None:
     async with site_on(bus_address) as site:
         for error in (
-            await refused(site.child, "SetPermission", "tsbs", ANN, command, False, ""),
-            await refused(site.child, "RemovePermission", "ts", ANN, command.upper()),
+            await refused(site.bot, "SetPermission", "tsbs", ANN, command, False, ""),
+            await refused(site.bot, "RemovePermission", "ts", ANN, command.upper()),
         ):
             assert error.code is Code.INVALID_ARGUMENT
             assert "can't be changed" in str(error)
@@ -649,15 +649,15 @@ async def test_a_fixed_command_can_not_be_changed(bus_address: str, command: str
 )
 async def test_arguments_are_checked(bus_address: str, member: str, signature: str, args: tuple[Any, ...]) -> None:
     async with site_on(bus_address) as site:
-        assert (await refused(site.child, member, signature, ANN, *args)).code is Code.INVALID_ARGUMENT
+        assert (await refused(site.bot, member, signature, ANN, *args)).code is Code.INVALID_ARGUMENT
         assert site.store.calls == ["open", "read"]
 
 
 async def test_the_last_admin_stays(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        error = await refused(site.child, "RemoveAdmin", "tt", ANN, ANN)
+        error = await refused(site.bot, "RemoveAdmin", "tt", ANN, ANN)
         assert error.code is Code.LAST_ADMIN
-        assert await site.child.ask("GetAdmins") == [ANN]
+        assert await site.bot.ask("GetAdmins") == [ANN]
 
 
 async def test_while_the_store_is_away_what_is_known_serves_and_changes_are_refused(bus_address: str) -> None:
@@ -665,44 +665,44 @@ async def test_while_the_store_is_away_what_is_known_serves_and_changes_are_refu
         site.store.failure = DOWN
         with contextlib.suppress(RaveError):
             await site.state.refresh()
-        assert await site.child.ask("GetAdmins") == [ANN]
-        assert await site.child.ask("GetPermissions") == {"leave": False}
+        assert await site.bot.ask("GetAdmins") == [ANN]
+        assert await site.bot.ask("GetPermissions") == {"leave": False}
         for member, signature, args in CHANGES[:5]:
-            error = await refused(site.child, member, signature, ANN, *args)
+            error = await refused(site.bot, member, signature, ANN, *args)
             assert error.code is Code.STORE, member
-        assert (await refused(site.child, "AddAdmin", "tt", EVE, EVE)).code is Code.ACCESS_DENIED
+        assert (await refused(site.bot, "AddAdmin", "tt", EVE, EVE)).code is Code.ACCESS_DENIED
 
 
 async def test_while_nothing_is_known_nobody_is_an_admin(bus_address: str) -> None:
     async with site_on(bus_address, loaded=False) as site:
         for member in ("GetAdmins", "GetPermissions"):
-            error = await refused(site.child, member)
+            error = await refused(site.bot, member)
             assert error.code is Code.STORE
             assert DOWN.message in str(error)
         for member, signature, args in [*CHANGES, ("AllowLeave", "t", ())]:
-            assert (await refused(site.child, member, signature, ANN, *args)).code is Code.STORE
+            assert (await refused(site.bot, member, signature, ANN, *args)).code is Code.STORE
         assert site.account.asked == []
-        assert await site.child.ask("GetCredentials"), "those of the file"
+        assert await site.bot.ask("GetCredentials"), "those of the file"
         site.store.failure = None
         # It asked, so it is told.
-        await until(lambda: site.child.known.get("admins") == [ANN])
+        await until(lambda: site.bot.known.get("admins") == [ANN])
 
 
 async def test_refresh_reads_what_somebody_else_has_changed(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         site.store.contents = Contents(admins=(admin(ANN), admin(BOB)), permissions=())
-        assert await site.child.ask("Refresh", "t", ANN) == [2, 0]
+        assert await site.bot.ask("Refresh", "t", ANN) == [2, 0]
         assert site.refreshed == 1
-        assert site.child.known == {"admins": [ANN, BOB], "permissions": {}}
+        assert site.bot.known == {"admins": [ANN, BOB], "permissions": {}}
 
 
 async def test_a_login_begins_with_the_accounts_address_and_its_end_can_be_waited_for(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert await site.child.ask("Relogin", "t", ANN) == 600
+        assert await site.bot.ask("Relogin", "t", ANN) == 600
         assert site.account.asked == [""]
-        assert await site.child.ask("LoginEnded") == []
+        assert await site.bot.ask("LoginEnded") == []
         site.account.ended = RaveError(Code.NOT_CONFIRMED, "the link was not followed in time")
-        error = await refused(site.child, "LoginEnded")
+        error = await refused(site.bot, "LoginEnded")
         assert error.code is Code.NOT_CONFIRMED
         assert error.attributes["said"] == "the link was not followed in time"
 
@@ -712,12 +712,12 @@ async def test_changes_of_many_at_once_are_all_kept(bus_address: str) -> None:
         names_ = [f"command-{number}" for number in range(20)]
         await asyncio.gather(
             *(
-                (site.child if number % 2 else site.other).ask("SetPermission", "tsbs", ANN, name, True, "")
+                (site.bot if number % 2 else site.other).ask("SetPermission", "tsbs", ANN, name, True, "")
                 for number, name in enumerate(names_)
             )
         )
         expected = {"leave": False, **dict.fromkeys(names_, True)}
-        assert site.child.known["permissions"] == site.other.known["permissions"] == expected
+        assert site.bot.known["permissions"] == site.other.known["permissions"] == expected
 
 
 @pytest.mark.parametrize(
@@ -768,12 +768,12 @@ async def test_a_bot_that_was_taken_over_can_not_fill_the_store(
             ("AddAdmin", "tt", (EVE,)),
             ("SetPermission", "tsbs", ("ping", True, "")),
         ):
-            error = await refused(site.child, member, signature, ANN, *args)
+            error = await refused(site.bot, member, signature, ANN, *args)
             assert error.code is Code.INVALID_ARGUMENT
             assert "as many as the chat may make" in str(error)
         # What is there already may change.
-        await site.child.ask("SetPermission", "tsbs", ANN, "leave", True, "")
-        assert await site.child.ask("AddAdmin", "tt", ANN, ANN) is False
+        await site.bot.ask("SetPermission", "tsbs", ANN, "leave", True, "")
+        assert await site.bot.ask("AddAdmin", "tt", ANN, ANN) is False
 
 
 async def test_a_code_makes_an_admin_of_whom_all_meshes_know(
@@ -783,9 +783,9 @@ async def test_a_code_makes_an_admin_of_whom_all_meshes_know(
         async with site_on(bus_address) as site:
             assert await site.other.ask("GetAdmins") == [ANN]
             code = site.claims.issue()
-            assert await site.child.ask("ClaimAdmin", "ts", EVE, code.lower()) is True
+            assert await site.bot.ask("ClaimAdmin", "ts", EVE, code.lower()) is True
             assert site.other.known["admins"] == [ANN, EVE]
-            again = await refused(site.child, "ClaimAdmin", "ts", BOB, code)
+            again = await refused(site.bot, "ClaimAdmin", "ts", BOB, code)
             assert again.code is Code.ACCESS_DENIED
             assert "ask the host" in str(again)
             assert code not in caplog.text
@@ -795,8 +795,8 @@ async def test_a_code_makes_an_admin_of_whom_all_meshes_know(
 async def test_wrong_codes_count_in_all_meshes_together(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         code = site.claims.issue()
-        for child in (site.child, site.other, site.child, site.other, site.child):
-            assert (await refused(child, "ClaimAdmin", "ts", EVE, "AAAA-AAAA")).code is Code.ACCESS_DENIED
+        for bot in (site.bot, site.other, site.bot, site.other, site.bot):
+            assert (await refused(bot, "ClaimAdmin", "ts", EVE, "AAAA-AAAA")).code is Code.ACCESS_DENIED
         assert (await refused(site.other, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
         assert site.state.admins == {ANN}
 
@@ -805,26 +805,26 @@ async def test_a_code_that_could_not_be_used_stays_good(bus_address: str) -> Non
     async with site_on(bus_address) as site:
         code = site.claims.issue()
         site.store.failure = DOWN
-        assert (await refused(site.child, "ClaimAdmin", "ts", EVE, code)).code is Code.STORE
+        assert (await refused(site.bot, "ClaimAdmin", "ts", EVE, code)).code is Code.STORE
         site.store.failure = None
         await site.state.refresh()
-        assert (await refused(site.child, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
+        assert (await refused(site.bot, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
         assert (await refused(site.stranger, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
-        assert await site.child.ask("ClaimAdmin", "ts", EVE, code) is True
+        assert await site.bot.ask("ClaimAdmin", "ts", EVE, code) is True
 
 
 async def test_a_room_remembers_what_its_bot_writes_and_no_bot_reads_that_of_another(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        assert await site.child.ask("ReadDocument", "s", "queue") == [False, ""]
-        await site.child.ask("WriteDocument", "ss", "queue", '{ "a": 1 }')
-        assert await site.child.ask("ReadDocument", "s", "queue") == [True, '{"a":1}']
+        assert await site.bot.ask("ReadDocument", "s", "queue") == [False, ""]
+        await site.bot.ask("WriteDocument", "ss", "queue", '{ "a": 1 }')
+        assert await site.bot.ask("ReadDocument", "s", "queue") == [True, '{"a":1}']
         assert await site.other.ask("ReadDocument", "s", "queue") == [False, ""]
-        await site.child.ask("AppendHistory", "ss", "played", '{"title":"one"}')
-        (entry,) = await site.child.ask("ReadHistory", "su", "played", 5)
+        await site.bot.ask("AppendHistory", "ss", "played", '{"title":"one"}')
+        (entry,) = await site.bot.ask("ReadHistory", "su", "played", 5)
         assert json.loads(entry)["title"] == "one"
         assert await site.other.ask("ReadHistory", "su", "played", 5) == []
         for text, why in (("{", "not valid JSON"), ("1", "object or list")):
-            error = await refused(site.child, "WriteDocument", "ss", "queue", text)
+            error = await refused(site.bot, "WriteDocument", "ss", "queue", text)
             assert error.code is Code.INVALID_ARGUMENT
             assert why in error.message
 
@@ -834,15 +834,15 @@ def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            for child in (site.child, site.other):
-                await child.ask("WriteDocument", "ss", "queue", f'[{{"user":{EVE}}},{{"user":{BOB}}}]')
-            assert await site.child.ask("ForgetUser", "t", EVE) == 2
-            for child in (site.child, site.other):
-                assert child.known == {"forgotten": [EVE]}
-                assert await child.ask("ReadDocument", "s", "queue") == [True, f'[{{"user":{BOB}}}]']
-            assert (await refused(site.child, "ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
-            assert (await refused(site.child, "ForgetUser", "t", 5)).code is Code.ACCESS_DENIED
-            error = await refused(site.child, "ForgetUser", "t", ANN)
+            for bot in (site.bot, site.other):
+                await bot.ask("WriteDocument", "ss", "queue", f'[{{"user":{EVE}}},{{"user":{BOB}}}]')
+            assert await site.bot.ask("ForgetUser", "t", EVE) == 2
+            for bot in (site.bot, site.other):
+                assert bot.known == {"forgotten": [EVE]}
+                assert await bot.ask("ReadDocument", "s", "queue") == [True, f'[{{"user":{BOB}}}]']
+            assert (await refused(site.bot, "ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
+            assert (await refused(site.bot, "ForgetUser", "t", 5)).code is Code.ACCESS_DENIED
+            error = await refused(site.bot, "ForgetUser", "t", ANN)
             assert error.code is Code.INVALID_ARGUMENT
             assert translate(RemoteText(error.attributes["said"]), load("de")) == (
                 "du bist Admin und kannst nicht vergessen werden (lass dir dieses Recht zuerst entziehen)"
@@ -858,7 +858,7 @@ async def test_a_store_that_is_away_is_told_in_words_for_the_room(bus_address: s
     async with site_on(bus_address) as site:
         site.store.failure = DOWN
         for member, signature, args in MEMORY:
-            error = await refused(site.child, member, signature, *args)
+            error = await refused(site.bot, member, signature, *args)
             assert error.code is Code.STORE
             assert "the store can't be used now" in error.message
             assert DOWN.message not in error.message
@@ -874,7 +874,7 @@ def test_an_outage_is_logged_once_and_not_whenever_a_bot_asks_for_its_memory(
                 await site.state.refresh()
             caplog.clear()
             for _ in range(2):
-                error = await refused(site.child, "ReadDocument", "s", "queue")
+                error = await refused(site.bot, "ReadDocument", "s", "queue")
                 assert error.code is Code.STORE
                 assert error.message.endswith("the store can't be used now")
 

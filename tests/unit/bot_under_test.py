@@ -36,7 +36,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
     )
 
 
-class Child:
+class BotUnderTest:
     """A worker with this session from its start. `heard` is what it says on the bus."""
 
     def __init__(self, served: Served, mesh: str, attempts_allowed: int, session: Session | None) -> None:
@@ -81,21 +81,21 @@ async def ask(bus: Bus, mesh: str, member: str) -> list[Any]:
 
 
 @contextlib.asynccontextmanager
-async def living(child: Child) -> AsyncIterator[Bus]:
-    """A child that is started, and stopped at the end. Yields a connection to its bus."""
+async def living(bot: BotUnderTest) -> AsyncIterator[Bus]:
+    """A bot that is started, and stopped at the end. Yields a connection to its bus."""
     async with connected(os.environ["DBUS_SYSTEM_BUS_ADDRESS"]) as (bus,):
-        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
-        child.running = asyncio.create_task(child.worker.run(child.stopped))
+        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", bot.listen)
+        bot.running = asyncio.create_task(bot.worker.run(bot.stopped))
         try:
             yield bus
         finally:
-            child.stopped.set()
-            await child.ends()
+            bot.stopped.set()
+            await bot.ends()
 
 
 @contextlib.asynccontextmanager
-async def child_of(served: Served, mesh: str, attempts_allowed: int = 1) -> AsyncIterator[tuple[Child, Bus]]:
-    """A child that knows the simulator's session."""
-    child = Child(served, mesh, attempts_allowed, served.session)
-    async with living(child) as bus:
-        yield child, bus
+async def bot_of(served: Served, mesh: str, attempts_allowed: int = 1) -> AsyncIterator[tuple[BotUnderTest, Bus]]:
+    """A bot that knows the simulator's session."""
+    bot = BotUnderTest(served, mesh, attempts_allowed, served.session)
+    async with living(bot) as bus:
+        yield bot, bus

@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,7 @@ from testbed.host import BedError  # noqa: E402
 
 TREE = CHECKOUT / "build" / "earlier"
 # As `make integration`, but for the long fault runs.
-CHOSEN = ("-m", "not faults", "--dist", "loadfile", "-n", "3")
+CHOSEN = ("tests/integration", "-m", "not faults", "--dist", "loadfile", "-n", "3", "--all-listed")
 
 
 def last_release() -> str:
@@ -32,7 +33,7 @@ def last_release() -> str:
     return found.stdout.strip()
 
 
-def run(revision: str, chosen: list[str]) -> int:
+def run(revision: str, chosen: Sequence[str]) -> int:
     """Run tests of a revision; returns the exit status of pytest. Raises BedError."""
     export(CHECKOUT, revision, TREE)
     build(CHECKOUT)
@@ -56,7 +57,7 @@ def main() -> int:
     try:
         revision = options.revision or last_release()
         print(f"the tests of {revision}, with packages of this tree", flush=True)
-        status = run(revision, options.pytest or ["tests/integration", *CHOSEN])
+        status = run(revision, options.pytest or CHOSEN)
     except BedError as e:
         print(e, file=sys.stderr)
         return 2

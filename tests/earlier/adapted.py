@@ -124,6 +124,7 @@ _MISSING = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--intended-changes", type=Path, default=CHANGES_FILE, help="in place of the file of this tree")
+    parser.addoption("--all-listed", action="store_true", help="each listed test has to be among those that run")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -178,9 +179,9 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After a run of all tests, find what is listed and is no test."""
+    """Find what is listed and is no test."""
     config = session.config
-    if not hasattr(config, "workerinput") and config.args == ["tests/integration"]:
+    if config.option.all_listed and not hasattr(config, "workerinput"):
         reports = config.pluginmanager.get_plugin("terminalreporter").stats.values()
         ran = {_name(report.nodeid) for kind in reports for report in kind if isinstance(report, pytest.TestReport)}
         config.stash[_MISSING] = sorted(set(config.stash[_CHANGES]["fails"]) - ran)

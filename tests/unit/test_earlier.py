@@ -104,7 +104,7 @@ def test_a_listed_test_has_to_fail_where_the_list_says(tmp_path: Path) -> None:
     (directory / "test_left_out.py").write_text("def test_left_out():\n    assert False\n")
     command = [sys.executable, "-m", "pytest", "-p", "adapted", "-rA", f"--intended-changes={changes}"]
     done = subprocess.run(
-        [*command, "-p", "no:cacheprovider", "tests/integration"],
+        [*command, "-p", "no:cacheprovider", "--all-listed", "tests/integration"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "tests/earlier")}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr

@@ -141,7 +141,8 @@ class Bot:
         fate = await self._met()
         self.connected_since, self._fate = None, None
         if fate is ExitStatus.LEFT:
-            self._rave.rooms[self._mesh].invited = False
+            # A round of discovery may have begun: with one more the service has not yet seen it in three lists.
+            self._rave.rooms[self._mesh].uninvite(late_lists=self._rng.randrange(2))
             self._say(Left("a user sent it away"))
         elif fate is CloseKind.KICKED:
             self._say(Kicked())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from ravesvc.blocklist.model import Reason
 from ravesvc.core.run_state import RunPhase
 from ravesvc.names import ExitStatus
 from ravesvc.room.close import CloseKind
@@ -57,11 +58,13 @@ def _keeps_crashing(site: Site, rng: Random) -> None:
 def _bad_program(site: Site, rng: Random) -> None:
     """No bot's program runs."""
     site.machine.bad_program = True
+    site.promises.all_fail(Reason.CRASHES)
     for mesh in list(site.machine.units):
         site.machine.crash(mesh)
 
     def mended() -> None:
         site.machine.bad_program = False
+        site.promises.all_fail(None)
 
     site.ends_in(rng.uniform(_MINUTE, 2 * _HOUR), mended)
 
@@ -79,6 +82,13 @@ def _kick(site: Site, rng: Random) -> None:
     mesh = _some_mesh(site, rng)
     if mesh and mesh not in site.rave.troubles.sudden and (bot := site.machine.bot_of(mesh)):
         bot.meet(CloseKind.KICKED)
+
+
+def _kick_unsaved(site: Site, rng: Random) -> None:
+    """A bot is kicked while the disk is full, and the service dies before it can save that."""
+    _full_disk(site, rng)
+    site.ends_in(rng.uniform(0.0, 30.0), lambda: _kick(site, rng))
+    site.ends_in(rng.uniform(30.0, 60.0), site.killed)
 
 
 def _leave(site: Site, rng: Random) -> None:
@@ -130,6 +140,22 @@ def _server_down(site: Site, rng: Random) -> None:
         if room.server == server and (bot := site.machine.bot_of(room.id)):
             bot.meet(CloseKind.LOST)
     site.ends_in(rng.uniform(_MINUTE, 2 * _HOUR), lambda: site.rave.troubles.servers.discard(server))
+
+
+def _servers_down(site: Site, rng: Random) -> None:
+    """No server lets a bot in, though Rave answers."""
+    servers = {room.server for room in site.rave.rooms.values()}
+    site.promises.all_fail(Reason.CONNECTION_FAILURES)
+    site.rave.troubles.servers |= servers
+    for mesh in list(site.machine.units):
+        if bot := site.machine.bot_of(mesh):
+            bot.meet(CloseKind.LOST)
+
+    def over() -> None:
+        site.rave.troubles.servers -= servers
+        site.promises.all_fail(None)
+
+    site.ends_in(rng.uniform(5 * _MINUTE, _HOUR), over)
 
 
 def _trouble(site: Site, rng: Random) -> None:
@@ -244,15 +270,17 @@ FAULTS = (
     Fault("a crash", 20 * _MINUTE, _crash),
     Fault("many crashes", 3 * _HOUR, _crash_many),
     Fault("a bot that keeps ending", 90 * _MINUTE, _keeps_crashing),
-    Fault("no program runs", 12 * _HOUR, _bad_program),
+    Fault("no program runs", 8 * _HOUR, _bad_program),
     Fault("an exit", 30 * _MINUTE, _exit),
     Fault("a kick", _HOUR, _kick),
+    Fault("a kick that can't be saved", 4 * _HOUR, _kick_unsaved),
     Fault("a bot is sent away", 2 * _HOUR, _leave),
     Fault("connections break", 30 * _MINUTE, _drop),
     Fault("a bot hangs", 45 * _MINUTE, _hang),
     Fault("a bot clings", 2 * _HOUR, _cling),
     Fault("a room shuts its door", 40 * _MINUTE, _shut),
     Fault("a server is down", 4 * _HOUR, _server_down),
+    Fault("all servers are down", 5 * _HOUR, _servers_down),
     Fault("Rave is in trouble", _HOUR, _trouble),
     Fault("most meshes vanish from the lists", 3 * _HOUR, _hide_suddenly),
     Fault("some meshes vanish from the lists", _HOUR, _hide_some),

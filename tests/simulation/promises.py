@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from ravesvc.api.models import Listing
 from ravesvc.blocklist.model import SERVICE, Block, BlocklistChange, Reason, What, quarantine_ms
 from ravesvc.config.options import Config
+from ravesvc.config.worker_settings import STABLE_AFTER_S
 from ravesvc.core.inventory import ROUNDS_TO_FORGET
+from ravesvc.core.outages import LEAST_MESHES
 from ravesvc.core.run_state import RunPhase
 from ravesvc.errors import RaveError
 from ravesvc.names import ExitStatus
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 # Seconds. An order by hand counts as the reason for what the service does so soon after it.
 _BY_HAND_S = 60.0
+# Later the bots are tried again one by one, and then only one of them may fail.
+_ALL_FAIL_WITHIN_S = 180.0
+# A block that was a mistake is taken back until then.
+_TAKEN_BACK_S = 120.0
+_EXAMINED_WITHIN_S = 300.0
 # A block ends this much later at most: its timer is set anew so often, and a save may have to be tried again.
 _BLOCK_ENDS_WITHIN_S = 660.0
 # Until a mesh whose block is over runs, once nothing is in its way.
@@ -58,6 +65,8 @@ class Promise(StrEnum):
     RUNS_AGAIN = "each listed, unblocked mesh has a bot again soon after faults cease"
     QUIET = "while nothing happens nothing is started or stopped"
     PACE = "no more bots are started in a minute than starts_per_minute"
+    SHARED = "a failure that all meshes share blocks none of them"
+    SENT_AWAY = "a mesh that has sent the bot away is not joined again until it invites the bot anew"
     LIMIT = "there are never more bots than max_processes"
     NOT_RESTLESS = "a mesh whose bot keeps ending has none for longer and longer"
     SAVED = "nothing that was announced as saved is lost when the service dies"
@@ -113,10 +122,15 @@ class Promises:
         self._ended_for: dict[str, tuple[Reason, float]] = {}
         self._eligible_since: dict[str, float] = {}
         self._lifted: set[str] = set()  # by an operator, and not announced yet
+        self._lifted_at = -RUNS_WITHIN_S  # when any block was over last
         self._begun_by: dict[str, str] = {}
         self._asked: deque[float] = deque(maxlen=_MAX_LISTS_PER_HOUR)
         self._to_be_held: dict[str, float] = {}
         self._blocked_bots: dict[str, float] = {}  # since when a bot runs in a mesh that is blocked
+        self._ended_at: dict[str, float] = {}
+        self._shared: tuple[Reason, float] | None = None  # why all bots fail, and since when
+        self._fine: set[str] = set()  # the meshes whose bots were fine before all failed
+        self._unjust: dict[str, float] = {}  # those of them that were blocked for that, and when
         self._file_edited = False
         self.rolling = False
 
@@ -170,6 +184,21 @@ class Promises:
         for mesh in self._site.rave.troubles.hidden:
             self._absent[mesh] = 100
 
+    def all_fail(self, reason: Reason | None) -> None:
+        """From now on all bots fail, for which `reason` would block one alone; None when that is over."""
+        if reason is None:
+            self._shared = None
+            return
+        now = self._now()
+        self._shared = reason, now
+        fine = {mesh for mesh in self._site.machine.present() if self._is_fine(mesh, now)}
+        self._fine = fine if len(fine) >= LEAST_MESHES else set()
+
+    def _is_fine(self, mesh: str, now: float) -> bool:
+        bot = self._site.machine.bot_of(mesh)
+        since = bot.connected_since if bot else None
+        return since is not None and now - since > STABLE_AFTER_S and mesh not in self._site.machine.broken
+
     # What the machine does.
 
     def process_begins(self, mesh: str, by: str) -> None:
@@ -209,6 +238,7 @@ class Promises:
 
     def process_ended(self, mesh: str, status: ExitStatus | None, *, ordered: bool) -> None:
         """See `Witness`."""
+        self._ended_at[mesh] = self._now()
         if status is ExitStatus.KICKED:
             self._kicked[mesh] = self._now()
         if status in (ExitStatus.KICKED, ExitStatus.LEFT, ExitStatus.GONE):
@@ -258,7 +288,8 @@ class Promises:
         known, self.entries = self.entries, {}
         for mesh, block in parent.blocklist.in_force().items():
             entry = known.get(mesh)
-            self.entries[mesh] = entry if entry and entry.saved else self._entry(block, saved=True)
+            same = entry and entry.saved and entry.block.revision == block.revision
+            self.entries[mesh] = entry if entry and same else self._entry(block, saved=True)
 
     def _entry(self, block: Block, *, saved: bool) -> Entry:
         left_ms = None if block.until is None else block.until - self._site.steady_now()
@@ -271,6 +302,9 @@ class Promises:
         self._trace(mesh, f"the service orders: {verb}")
         eligible = self._eligible_since.get(mesh)
         calm = self.calm_since is not None and now > self.calm_since + self._site.patience_s + RUNS_WITHIN_S
+        if self._settings.max_processes is not None and now - self._lifted_at < RUNS_WITHIN_S:
+            # A mesh whose block is over may take the place of another.
+            calm = False
         if calm and eligible is not None and now - eligible > RUNS_WITHIN_S:
             self._broken(Promise.QUIET, mesh, f"the service orders a {verb}")
         match verb:
@@ -338,8 +372,10 @@ class Promises:
             self._check_length(mesh, block)
             if block.reason is Reason.KICKED:
                 self._kicked.setdefault(mesh, now)
+            self._check_shared(mesh, block, now)
             return
         self.entries.pop(mesh, None)
+        self._lifted_at = now
         if change.what is What.RELEASED:
             same = entry and entry.saved and entry.block.reason is block.reason
             if same and (entry.until is None or entry.until > now + _TOLERANCE_S):
@@ -347,8 +383,21 @@ class Promises:
             return
         if block.reason is Reason.KICKED and change.actor == SERVICE:
             self._broken(Promise.KICKED, mesh, "the service lifts the block by itself")
+        room = self._site.rave.rooms.get(mesh)
+        if block.reason is Reason.LEFT and change.actor == SERVICE and room and not room.invited:
+            self._broken(Promise.SENT_AWAY, mesh, "the service lifts the block, though nobody invites the bot")
         self.unblocked(mesh)
         self._lifted.discard(mesh)
+
+    def _check_shared(self, mesh: str, block: Block, now: float) -> None:
+        parent = self._site.parent
+        assert parent
+        if self._shared is None or block.actor != SERVICE:
+            return
+        reason, since = self._shared
+        at_first = now - since < _ALL_FAIL_WITHIN_S and parent.started_at < since
+        if block.reason is reason and at_first and mesh in self._fine:
+            self._unjust[mesh] = now
 
     def _check_length(self, mesh: str, block: Block) -> None:
         if block.actor != SERVICE:
@@ -398,6 +447,8 @@ class Promises:
         if parent.blocklist.error is None and not self._site.disk.full:
             self._check_ends(parent, now)
             self._check_decided(parent, now)
+        self._check_unjust(parent, now)
+        self._check_examined(parent, now)
         self._check_held(parent, now)
         self._check_blocked_bots(parent, now)
         self._check_health(now)
@@ -423,6 +474,26 @@ class Promises:
             history = parent.blocklist.memory(mesh).history
             if block is None and not any(event.reason is reason for event in history[-4:]):
                 self._broken(Promise.END_COUNTS, mesh, f"its bot has ended ({reason}), and it is not blocked")
+
+    def _check_unjust(self, parent: Parent, now: float) -> None:
+        """A block for what all meshes have may be taken back, but soon."""
+        for mesh, at in list(self._unjust.items()):
+            if now - at > _TAKEN_BACK_S:
+                del self._unjust[mesh]
+                block = parent.blocklist.get(mesh)
+                if block and block.actor == SERVICE and parent.started_at < at:
+                    self._broken(Promise.SHARED, mesh, f"it is blocked: {block.describe()}")
+
+    def _check_examined(self, parent: Parent, now: float) -> None:
+        """An end is examined at once; only one that could not be saved then waits for the next list."""
+        if self._site.disk.full or parent.blocklist.error or parent.blocklist.save_error:
+            return
+        saved_since = max(parent.started_at, self._site.disk.freed_at)
+        for mesh, unit in self._site.machine.units.items():
+            ended_at = self._ended_at.get(mesh, now)
+            late = unit.run.phase is RunPhase.ENDED and ended_at < now - _EXAMINED_WITHIN_S
+            if late and ended_at > saved_since:
+                self._broken(Promise.END_COUNTS, mesh, f"nothing follows from its end by {unit.run.last_exit}")
 
     def _check_held(self, parent: Parent, now: float) -> None:
         for mesh, at in list(self._to_be_held.items()):

@@ -32,7 +32,10 @@ class Door(StrEnum):
 
 @dataclass(slots=True)
 class Room:
-    """One room. `members` are the users in it but for the bot, `invited` tells whether the bot is."""
+    """One room. `members` are the users in it but for the bot, `invited` tells whether the bot is.
+
+    The next `late_lists` lists have it as if the bot was still invited, though the bot has left it.
+    """
 
     id: str
     server: str
@@ -40,12 +43,23 @@ class Room:
     members: tuple[int, ...]
     invited: bool = True
     public: bool = False
+    late_lists: int = 0
     exists: bool = True
     door: Door = Door.OPEN
 
     def listed(self) -> Mesh:
         """What a list says of it."""
-        return Mesh(self.id, self.server, "A film", self.invited, self.members, self.originator)
+        return Mesh(self.id, self.server, "A film", self.seems_to_invite, self.members, self.originator)
+
+    @property
+    def seems_to_invite(self) -> bool:
+        """Whether a list that is read now says that the bot is invited."""
+        return self.invited or self.late_lists > 0
+
+    def uninvite(self, late_lists: int) -> None:
+        """The bot is invited no more, which so many lists do not know yet."""
+        # The first one that begins from now on counts it down at once.
+        self.invited, self.late_lists = False, late_lists + 1 if late_lists else 0
 
 
 @dataclass(slots=True)
@@ -70,10 +84,6 @@ class Troubles:
     sudden: set[str] = field(default_factory=set)
     servers: set[str] = field(default_factory=set)
     session_refused: bool = False
-
-    def calm(self) -> bool:
-        """Whether there is none."""
-        return self == Troubles()
 
 
 _DOWN = {
@@ -111,6 +121,9 @@ class Rave:
             raise RaveError(Code.SERVER_ERROR, "Rave has a problem (HTTP 500)")
         if troubles.broken_list == "senseless":
             raise RaveError(Code.BAD_DATA, "Rave's answer makes no sense")
+        if source is MeshMode.INVITED and not first:
+            for room in self.rooms.values():
+                room.late_lists = max(0, room.late_lists - 1)
         found = [room.listed() for room in self.rooms.values() if self._is_listed(room, source)]
         more = first + size < len(found)
         return found[first : first + size], str(first + size) if more else None
@@ -121,7 +134,9 @@ class Rave:
 
     def _is_listed(self, room: Room, source: MeshMode) -> bool:
         there = room.exists and room.id not in self.troubles.hidden
-        return there and (room.invited if source is MeshMode.INVITED else source is MeshMode.PUBLIC and room.public)
+        return there and (
+            room.seems_to_invite if source is MeshMode.INVITED else source is MeshMode.PUBLIC and room.public
+        )
 
     def leave(self, mesh: str) -> None:
         """The account leaves a room, and loses its invitation."""

@@ -409,7 +409,7 @@ def _settings(directory: Path, rng: Random) -> Config:
         discovery_interval=f"{interval}s",
         status_poll_interval=f"{rng.choice([600, 1200])}s",
         blocklist_duration=f"{BLOCK_S:g}s",
-        max_processes=rng.choice([0, 0, 0, 6, 12]),
+        max_processes=rng.choice([0, 0, 0, 4, 8]),
         starts_per_minute=rng.choice([0, 6, 30]),
         mesh_mode=rng.choice(["invited", "invited", "all"]),
         limit=rng.choice([5, 20]),

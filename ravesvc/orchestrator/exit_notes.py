@@ -15,6 +15,14 @@ from ravesvc.names import FINAL_STATUSES, ExitStatus
 log = logging.getLogger(__name__)
 
 
+def weightier(status: ExitStatus, other: ExitStatus) -> ExitStatus:
+    """That of two ends of a bot which matters more for its mesh: a kick most, then the others by their numbers.
+
+    CONFIG, whose number sysexits.h has chosen, matters least: it says nothing of the mesh.
+    """
+    return min(status, other, key=lambda each: (each is ExitStatus.CONFIG, each))
+
+
 class ExitNotes:
     """The notes in a directory, which may not exist. The methods block."""
 
@@ -33,7 +41,7 @@ class ExitNotes:
                 self._remove(name)
             else:
                 mesh, status = end
-                found[mesh] = min(status, found.get(mesh, status))
+                found[mesh] = weightier(status, found.get(mesh, status))
         return found
 
     def forget(self, mesh: str) -> None:

@@ -19,6 +19,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.worker_events import WorkerEvent
 from ravesvc.names import FINAL_STATUSES, ExitStatus
+from ravesvc.orchestrator.exit_notes import weightier
 from tests.simulation.bot import Advisor, Bot
 from tests.simulation.rave import Rave
 from tests.unit.scenarios.world import MAX_RESTARTS
@@ -324,7 +325,7 @@ class Machine:
         crashed = status in (None, ExitStatus.CRASHED)
         if status in FINAL_STATUSES:
             assert status is not None
-            self.notes[mesh] = min(status, self.notes.get(mesh, status))
+            self.notes[mesh] = weightier(status, self.notes.get(mesh, status))
         if unit.after_stop and (crashed or status is ExitStatus.STOPPED) and not timed_out:
             self._begin(mesh, unit, unit.after_stop, restarts=0)
             return

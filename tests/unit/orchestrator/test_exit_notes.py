@@ -26,6 +26,11 @@ def test_a_name_says_it_all_and_a_kick_says_most(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bot_without_settings_does_not_hide_that_the_one_before_was_kicked(tmp_path: Path) -> None:
+    assert write(tmp_path, f"{A}.80", f"{A}.78").read() == {A: ExitStatus.KICKED}
+    assert write(tmp_path, f"{B}.78").read()[B] is ExitStatus.CONFIG
+
+
 @pytest.mark.parametrize(
     "name",
     [f"{A}.1", f"{A}.0", f"{A}.", A, f"{A}.KILL", f"{A}.80.80", "x.80", ".80", f"{A}.9999999999", f"{A}.\u0668"],

@@ -6,7 +6,8 @@ TESTBED := python3 packaging/testbed
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
 # Booted machines wait more than they work, so there are more of them at once than cores.
-BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadgroup
+# A file goes to one worker, whose machine its tests may share, in the order that conftest.py gives.
+BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
@@ -114,7 +115,7 @@ test-faults: .venv/ready deb ## the fault table: tests on a booted Debian 13 in 
 
 .PHONY: test-forky
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
-	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -n 4 --dist loadgroup
+	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -n 4 --dist loadfile
 
 .PHONY: test-old
 test-old: .venv/ready deb ## booted tests of revision REV, by default the last release, with the packages of this tree

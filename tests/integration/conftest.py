@@ -305,8 +305,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file, function = item.path.name, item.name.partition("[")[0]
         if not named.isdisjoint({(file, function), (file, "")}):
             item.add_marker(pytest.mark.faults)
-    # Those with a machine of their own take longest: they come first, so that none is left alone at the end.
-    items.sort(key=lambda item: "wired" in getattr(item, "fixturenames", ()))
+    # What takes longest comes first, so that no worker is left alone with it at the end: machines of their own, and
+    # what waits for time-outs.
+    items.sort(key=lambda item: "wired" in getattr(item, "fixturenames", ()) and item.path.name != "test_faults.py")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

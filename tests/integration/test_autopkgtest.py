@@ -11,9 +11,6 @@ from testbed.root import run_root
 
 from tests.integration.conftest import CHECKOUT, LOGS, Site
 
-# One worker runs them all, with the same machine.
-pytestmark = pytest.mark.xdist_group("autopkgtest")
-
 TESTS = CHECKOUT / "debian/tests"
 
 

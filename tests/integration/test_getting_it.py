@@ -22,9 +22,6 @@ from tests.integration.conftest import CHECKOUT, eventually
 from tests.integration.manual import README, commands
 from tests.integration.test_readme import terminals
 
-# One worker runs them all, with the same machine.
-pytestmark = pytest.mark.xdist_group("getting_it")
-
 # A Debian with next to nothing: what `make deb` asks for is installed, what a build needs can be.
 _TOOLS = ("debian-archive-keyring", "git", "make", "mmdebstrap", "passwd", "python3", "systemd-container")
 

@@ -15,7 +15,7 @@ from tests.integration.conftest import CHECKOUT, LOGS, Figure, Site, eventually
 from tests.integration.test_shutdown import let_cling
 
 # Each goes on from where the one before has left the machine, and most of them are of the fault table.
-pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.faults]
+pytestmark = pytest.mark.faults
 
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """

@@ -22,9 +22,6 @@ from tests.integration.bus_members import members
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import says, user_id
 
-# One worker runs them all, with the same machine.
-pytestmark = pytest.mark.xdist_group("promises")
-
 AGREED = Path(__file__).with_name("promises.json")
 PARTS = ("bus", "polkit", "catalogue", "log", "units", "ravectl", "exit statuses", "documents", "files")
 STATE = "/var/lib/rave"

@@ -19,9 +19,6 @@ from testbed.host import BedError
 from testbed.machine import CommandFailed, Machine, installed_root
 from testbed.root import Root, build_root, prune, run_root
 
-# One worker runs them all, with the same machine.
-pytestmark = pytest.mark.xdist_group("testbed")
-
 CHECKOUT = Path(__file__).parents[2]
 _GROUPS = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup" in line]
 # Where the keeper mounts, and what it and systemd-nspawn leave under /run. All else is of others, who come and go.

@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +142,32 @@ def _start(unit: str) -> bool:
         _handle_interrupts(signal.default_int_handler)
         if came:
             raise KeyboardInterrupt  # noqa: TRY301
-        return process.wait() == 0
+        return _wait(process) == 0
     except KeyboardInterrupt:
         _handle_interrupts(signal.SIG_IGN)
         systemctl("stop", unit)
         process.wait()
         raise
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a process ends; an interrupt ends the wait, at whatever moment it comes.
+
+    Scenario: an interrupt comes just before `process.wait` enters the kernel. Python would call the handler when that
+    returns, which is too late. The wake-up descriptor is readable from the interrupt on, so `select` does not wait.
+    """
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    ended = os.pidfd_open(process.pid)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        while process.poll() is None:
+            if reader in select.select([reader, ended], [], [])[0]:
+                os.read(reader, 1)
+        return process.wait()
+    finally:
+        signal.set_wakeup_fd(before)
+        for descriptor in (reader, writer, ended):
+            os.close(descriptor)
 
 
 def _not_started(unit: str) -> Finding:

@@ -49,7 +49,7 @@ test: .venv/ready python3 ## everything but the fault table
 	$(MAKE) integration
 
 .PHONY: check
-check: .venv/ready ## linters, types, import rules and the quick unit tests: a minute and a half
+check: .venv/ready ## linters, types, import rules and the quick unit tests: about a minute
 	# Side by side: mypy takes one core.
 	$(MAKE) --jobs=2 lint types quick
 

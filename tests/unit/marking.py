@@ -6,7 +6,8 @@ Where a fixture is the reason, all tests that use it are marked in one place:
     @marks_its_tests("process")
     def program(...): ...
 
-Otherwise the mark is on the test, its module, or the parameter with which a fixture starts a server.
+Otherwise the mark is on the test, its module, or the parameter with which a fixture starts a server. The simulator is
+a program for developers and tests, most of which speak to it over TLS: all of them are slow.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def marks_its_tests(mark: str) -> Callable[[F], F]:
 
 
 def mark(item: pytest.Item) -> None:
-    """Give a test the marks of its fixtures."""
+    """Give a test the marks of its fixtures and of its directory."""
+    if item.path.parent.name == "simulator":
+        item.add_marker("slow")
     if isinstance(item, pytest.Function):
         for definitions in item._fixtureinfo.name2fixturedefs.values():
             if found := getattr(definitions[-1].func, "mark_of_its_tests", ""):

@@ -9,6 +9,8 @@ from import_graph import circles, graph, imports
 from naming import classes_of_one_name, constants, lacks_unit
 from source import Source, of_checkout
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -36,6 +36,8 @@ from tests.unit.authority import Authority
 from tests.unit.conftest import until
 from tests.unit.room_server import make_room, mesh_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _forget_winners() -> None:

@@ -23,6 +23,8 @@ from tests.unit.common.test_picture import PNG
 from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Any], Any]
 
 VIDEO = Video(

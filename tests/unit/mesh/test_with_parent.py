@@ -25,6 +25,8 @@ from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.fake_systemd import settle
 from tests.unit.simulator_server import Served, in_thread
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Any], Any]
 
 ANN = 100_000_001

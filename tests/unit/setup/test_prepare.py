@@ -21,6 +21,8 @@ from ravesvc.version import __version__
 from tests.unit.authority import Authority
 from tests.unit.fake_manager import FakeManager
 
+pytestmark = pytest.mark.slow
+
 KEY = "hush-key"
 TOKEN = "hush-token"
 

@@ -36,6 +36,8 @@ from tests.unit.old_bot import (
     write_source,
 )
 
+pytestmark = pytest.mark.slow
+
 # Still in force for the service, which has its own idea of now.
 UNTIL = WHEN_US // 1000 + HOUR
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import functools
 
 from ravesvc.ctl.command import Commands, Parser
 from ravesvc.ctl.commands import (
@@ -36,12 +36,13 @@ SECTIONS: dict[str, tuple[Commands, ...]] = {
 }
 
 
-def parser(sections: Iterable[str] = SECTIONS) -> argparse.ArgumentParser:
-    """The parser of all commands, or of those under some headings."""
+@functools.cache
+def parser(*sections: str) -> argparse.ArgumentParser:
+    """The parser of the commands under some headings, or of all. To make it takes long, so it is made once."""
     found: argparse.ArgumentParser = Parser(prog="ravectl", description="Control the Rave bots of this machine.")
     found.add_argument("--version", action="version", version=f"ravectl {__version__}")
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for section in sections:
+    for section in sections or SECTIONS:
         for each in SECTIONS[section]:
             each.add_to(commands)
     return found

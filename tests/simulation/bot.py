@@ -49,7 +49,7 @@ class Bot:
 
     Attributes:
         edition: of its program and settings.
-        hangs: it answers nothing. `hangs_since` is when that began.
+        hangs: it answers nothing. `hangs_since` is when that began, or when it last said something.
         clings: it does not stop when it is told to.
         connected_since: by the monotonic clock; None while it is not in its room.
     """
@@ -74,7 +74,7 @@ class Bot:
         self._advisor = advisor
         self._rng = rng
         self._now = now
-        self._say = say
+        self._report = say
         self._attempts = ReconnectPolicy(_MAX_ATTEMPTS, _ATTEMPTS_SPAN_S, now)
         self._error = ""
         self._fate: asyncio.Future[CloseKind | ExitStatus] | None = None
@@ -96,6 +96,11 @@ class Bot:
             return False
         self._fate.set_result(fate)
         return True
+
+    def _say(self, event: WorkerEvent) -> None:
+        # For the service it is a sign of life. The hung bot of a program that goes on otherwise says things as well.
+        self.hangs_since = self._now()
+        self._report(event)
 
     def announce(self) -> None:
         """Tell a service that has just started."""

@@ -151,7 +151,7 @@ def _start(unit: str) -> bool:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait until a process ends; an interrupt ends the wait, at whatever moment it comes.
+    """Wait until a process ends; an interrupt ends the wait too, even one that comes just before it.
 
     Scenario: an interrupt comes just before `process.wait` enters the kernel. Python would call the handler when that
     returns, which is too late. The wake-up descriptor is readable from the interrupt on, so `select` does not wait.

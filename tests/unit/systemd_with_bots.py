@@ -44,14 +44,14 @@ class SystemdWithBots(FakeSystemd):
         self._closed = False
 
     def start(self, mesh: str) -> str:
-        self.held = True
+        self.jobs_wait = True
         job = super().start(mesh)
         if not self._closed:
             self._run(self._execute(mesh))
         return job
 
     def stop(self, mesh: str) -> str:
-        self.held = True
+        self.jobs_wait = True
         job = super().stop(mesh)
         if mesh in self._processes:
             self._processes[mesh].send_signal(signal.SIGTERM)

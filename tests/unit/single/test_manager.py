@@ -689,21 +689,21 @@ def test_the_package_has_nothing_else_of_that_kind() -> None:
 
 async def test_another_host_with_the_same_database(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Host(id="2", name="elsewhere")
-    holders = {"now": other}
+    registered = {"now": other}
 
-    async def hold(_: SqliteStore, host: Host) -> Host:
-        return holders.get("now", host)
+    async def register_host(_: SqliteStore, host: Host) -> Host:
+        return registered.get("now", host)
 
-    monkeypatch.setattr(SqliteStore, "hold", hold)
+    monkeypatch.setattr(SqliteStore, "register_host", register_host)
     monkeypatch.setattr(host_record, "BEAT_S", 0.05)
     manager = BotManager.from_config(site.file)
     with pytest.raises(RaveError, match="already runs on host elsewhere") as e:
         await manager.start()
     assert e.value.code is Code.BUSY
-    holders.clear()
+    registered.clear()
     await manager.start()
     await site.connected()
-    holders["now"] = other
+    registered["now"] = other
     assert manager._working
     with pytest.raises(RaveError, match="already runs on host elsewhere"):
         await manager._working

@@ -9,7 +9,6 @@ in the manual page. In a text, `...` is what is typed or named: an option, a fil
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import json
 import re
@@ -187,7 +186,6 @@ def _chapters(table: Iterable[Entry]) -> Iterator[tuple[Chapter, list[Entry]]]:
         raise SystemExit(f"no chapter in {Path(__file__).name}: {', '.join(inside)}")
 
 
-@functools.cache
 def _texts(owner: type[Any]) -> Mapping[str, list[str]]:
     """The paragraphs under each field of a class, those of its bases included."""
     found: dict[str, list[str]] = {}

@@ -267,14 +267,20 @@ class Orchestrator:
         try:
             if not await self._runner.is_stopping_for_good():
                 return
-            self._service.begin_closing()
-            notify(f"EXTEND_TIMEOUT_USEC={round((self._stop_limit_s + _END_S) * 1_000_000)}")
-            if await self._runner.stop_all():
-                await hosts.release()
-                return
+        except RaveError as e:
+            _log.debug("Systemd does not tell whether the service is restarted: %s", e)
+            return
+        self._service.begin_closing()
+        notify(f"EXTEND_TIMEOUT_USEC={round((self._stop_limit_s + _END_S) * 1_000_000)}")
+        try:
+            gone = await self._runner.stop_all()
         except RaveError as e:
             _log.debug("Whether all bots have left is not known: %s", e)
-        _log.warning("Bots have not left in time: another host has to wait until the record of this one is void")
+            gone = False
+        if gone:
+            await hosts.release()
+        else:
+            _log.warning("Bots have not left in time: another host has to wait until the record of this one is void")
 
     def _block_changed(self, change: BlocklistChange) -> None:
         self._kicks_changed = True

@@ -392,6 +392,21 @@ async def test_the_account_stays_while_a_bot_does_not_leave(
     assert "another host has to wait until the record of this one is void" in caplog.text
 
 
+async def test_the_account_stays_if_systemd_does_not_tell_why_it_stops_the_service(
+    site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def silent(_: SystemdRunner) -> bool:
+        raise RaveError(Code.TIMEOUT, "no answer")
+
+    monkeypatch.setattr(SystemdRunner, "is_stopping_for_good", silent)
+    store.engine = "mongodb"
+    async with site.running(bus_address) as (_, _, parent):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await parent
+    assert store.holder
+    assert "Bots have not left" not in caplog.text
+
+
 async def test_what_the_engine_notices_by_itself_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
 ) -> None:

@@ -20,9 +20,6 @@ STRICT := PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE= $(TEMPORARY)
 # It notes where each task and callback was made, which takes its time.
 ASYNCIO_DEBUG := PYTHONASYNCIODEBUG=1
 
-# What `make check` leaves to `make test`.
-QUICK := -m "not (mongo or process or slow)"
-
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus fish gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
 
@@ -65,7 +62,7 @@ types: .venv/ready ## what types do not fit, by mypy
 
 .PHONY: quick
 quick: .venv/ready ## the quick unit tests
-	$(STRICT) $(PYTEST) -n 2 --dist worksteal $(QUICK) --durations=10 --durations-min=0.5
+	$(STRICT) $(PYTEST) -n 2 --dist worksteal --quick --durations=10 --durations-min=0.5
 
 .PHONY: unit
 unit: unit-tests bus-tests fuzz-tests ## all unit tests, those of the bus with the library to come as well, and a second of each fuzzer

@@ -117,7 +117,7 @@ def test_a_stranger_may_run_none_of_them(site: Site, meshes: list[str]) -> None:
     assert "nly admins" not in says(site, meshes[0], STRANGER, "?ping")
     assert site.permissions("Admins") == 1
     assert site.permissions("Permissions") == 0
-    assert len(site.bots()) == 2, "nobody has left"
+    assert len(site.bots()) == 2, "no bot has left"
 
 
 def test_admins_come_and_go_in_all_meshes(site: Site, meshes: list[str]) -> None:

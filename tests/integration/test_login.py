@@ -239,7 +239,7 @@ def test_another_account_means_another_identity(site: Site) -> None:
     site.sh("ravectl login other@example.test")
     # Not invited under this name: the bots reconnect, and are turned away or let go.
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.bots() == [], "nobody stays in meshes of another account")
+    eventually(lambda: site.bots() == [], "no bot stays in meshes of another account")
     site.control.forget_violations()
 
 
@@ -250,7 +250,7 @@ def test_a_logout_stops_all_bots_until_the_next_login(site: Site) -> None:
     assert "status 1" in refused
     assert site.sh("ravectl logout --yes") == "Logged out.\n"
     site.control.wait(disconnected=meshes)
-    eventually(lambda: site.bots() == [], "nobody stays without an account")
+    eventually(lambda: site.bots() == [], "no bot stays without an account")
     assert "login needed: run ravectl login" in status(site)
     (kept,) = site.sh("ls /var/lib/rave/credentials.json*").split()
     assert ".replaced-" in kept

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 TREES = 2
 # A mutation may have a test wait for ever.
 TIMEOUT_S = 600.0
-PYTEST = ("-W", "error", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not (mongo or process or slow)")
+PYTEST = ("-W", "error", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--quick")
 YEAR = ("-m", "tests.simulation", "--seed", "1", "--runs", "5", "--hours", "12")
 # What a run prints of the first thing that it has found. Other failures, such as a module that can't be imported,
 # find nothing.

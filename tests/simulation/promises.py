@@ -385,7 +385,7 @@ class Promises:
             self._broken(Promise.KICKED, mesh, "the service lifts the block by itself")
         room = self._site.rave.rooms.get(mesh)
         if block.reason is Reason.LEFT and change.actor == SERVICE and room and not room.invited:
-            self._broken(Promise.SENT_AWAY, mesh, "the service lifts the block, though nobody invites the bot")
+            self._broken(Promise.SENT_AWAY, mesh, "the service lifts the block, though no user invites the bot")
         self.unblocked(mesh)
         self._lifted.discard(mesh)
 

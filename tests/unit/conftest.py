@@ -105,6 +105,11 @@ traceback.StackSummary.extract = note_place
 asyncio.format_helpers.extract_stack = note_callback  # type: ignore[attr-defined]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    left_out = ", ".join(marking.LEFT_OUT_OF_QUICK)
+    parser.addoption("--quick", action="store_true", help=f"leave out the tests that are marked {left_out}")
+
+
 def pytest_configure() -> None:
     """Once for all tests, because it takes as long as a small test does."""
     # Whatever the machine's environment says: the servers of the tests are on loopback.
@@ -120,10 +125,14 @@ def pytest_collection() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before pytest picks those that the command line asks for."""
     for item in items:
         marking.mark(item)
+    if config.getoption("quick"):
+        left_out = list(filter(marking.is_left_out_of_quick, items))
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not marking.is_left_out_of_quick(item)]
 
 
 def pytest_collection_finish() -> None:

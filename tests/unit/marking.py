@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+LEFT_OUT_OF_QUICK = ("mongo", "process", "slow")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The programs that take so long to start that a test of `make check` may not: each with the mark of its tests.
@@ -44,6 +46,11 @@ def mark(item: pytest.Item) -> None:
         for definitions in item._fixtureinfo.name2fixturedefs.values():
             if found := getattr(definitions[-1].func, "mark_of_its_tests", ""):
                 item.add_marker(found)
+
+
+def is_left_out_of_quick(item: pytest.Item) -> bool:
+    """Whether `make check` leaves a test to `make test`."""
+    return any(map(item.get_closest_marker, LEFT_OUT_OF_QUICK))
 
 
 class Running:

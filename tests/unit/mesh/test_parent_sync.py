@@ -284,7 +284,7 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
             await until(lambda: bot.parent.asked.count(ADMINS) >= 3)
             bot.parent.facts[ADMINS] = {5}
             await until(lambda: ADMINS not in bot.sync._missing)
-            assert bot.permissions is None, "of the other nobody has said anything"
+            assert bot.permissions is None, "no word of the other has come"
             bot.parent.facts[PERMISSIONS] = {}
             await until(lambda: "got everything from the orchestrator now" in caplog.text)
             asked = len(bot.parent.asked)

@@ -9,6 +9,7 @@ in the manual page. In a text, `...` is what is typed or named: an option, a fil
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 import re
@@ -190,12 +191,21 @@ def _texts(owner: type[Any]) -> Mapping[str, list[str]]:
     """The paragraphs under each field of a class, those of its bases included."""
     found: dict[str, list[str]] = {}
     for base in reversed(owner.__mro__[:-1]):
-        (node,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(node, ast.ClassDef)
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
-                    found[name] = _paragraphs(said)
+        found.update(_texts_in(inspect.getfile(base))[base.__name__])
+    return found
+
+
+@functools.cache
+def _texts_in(file: str) -> Mapping[str, Mapping[str, list[str]]]:
+    """The paragraphs under each field of each class of a module."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            fields = found.setdefault(node.name, {})
+            for field, text in zip(node.body, node.body[1:], strict=False):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                        fields[name] = _paragraphs(said)
     return found
 
 

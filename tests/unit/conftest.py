@@ -124,6 +124,13 @@ def pytest_collection() -> None:
     gc.disable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out whole files; None is for no answer."""
+    if config.getoption("quick") and collection_path.is_file():
+        return marking.is_file_left_out_of_quick(collection_path) or None
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before pytest picks those that the command line asks for."""
@@ -139,6 +146,8 @@ def pytest_collection_finish() -> None:
     """What there is now stays: the collector need not look through it again with every test."""
     gc.collect()
     gc.freeze()
+    # Most of what a test makes goes with its last reference: to look for cycles less often is enough.
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

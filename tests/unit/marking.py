@@ -13,14 +13,18 @@ a program for developers and tests, most of which speak to it over TLS: all of t
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 LEFT_OUT_OF_QUICK = ("mongo", "process", "slow")
+
+_MARK_OF_FILE = re.compile(rf"^pytestmark = pytest\.mark\.({'|'.join(LEFT_OUT_OF_QUICK)})$", re.M)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +50,13 @@ def mark(item: pytest.Item) -> None:
         for definitions in item._fixtureinfo.name2fixturedefs.values():
             if found := getattr(definitions[-1].func, "mark_of_its_tests", ""):
                 item.add_marker(found)
+
+
+def is_file_left_out_of_quick(path: Path) -> bool:
+    """Whether a whole file of tests says so. To import it and to make its tests takes as long as some tests do."""
+    if path.parent.name == "simulator":
+        return True
+    return path.name.startswith("test_") and bool(_MARK_OF_FILE.search(path.read_text(encoding="utf-8")))
 
 
 def is_left_out_of_quick(item: pytest.Item) -> bool:

@@ -19,6 +19,8 @@ import pytest
 
 from ravesvc.ctl import command_line
 
+pytestmark = pytest.mark.slow
+
 WRITER = Path(__file__).parents[2] / "packaging/completion/write.py"
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 LISTED = f"{ID}  connected     A film"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PREINST = Path(__file__).parents[2] / "debian/rave-orchestrator.preinst"
 OURS = "rave:x:997:997:Rave mesh orchestrator:/var/lib/rave:/usr/sbin/nologin"
 LOCKED = "rave:!*:20000::::::"

@@ -122,12 +122,12 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", manual.pages())
-def test_whatever_a_page_prints_is_an_example(name: str) -> None:
+def test_whatever_a_page_prints_is_an_example() -> None:
     """tests/integration/test_man_examples.py executes those of all pages."""
-    source = manual.pages()[name]
-    assert source.count("\n.Bd -literal") == len(manual.literal(source))
-    assert [block for block in manual.literal(source) if block not in (*manual.examples(source), GREET)] == []
+    for name, source in manual.pages().items():
+        assert source.count("\n.Bd -literal") == len(manual.literal(source)), name
+        printed = set(manual.literal(source)) - {GREET}
+        assert printed <= set(manual.examples(source)), name
 
 
 def test_what_a_reader_sees() -> None:

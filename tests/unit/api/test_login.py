@@ -25,6 +25,8 @@ from tests.unit.authority import Authority
 from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Any], Any]
 Parts = dict[str, list[Reply]]
 

@@ -25,6 +25,8 @@ from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority
 
+pytestmark = pytest.mark.slow
+
 ASK = HttpRequest("GET", "/x?deviceId=secret", {"User-Agent": "u"}, None)
 
 Run = Callable[[Any], Any]

@@ -25,6 +25,8 @@ from tests.unit.authority import Authority
 from tests.unit.common.test_picture import PNG
 from tests.unit.connect_proxy import proxying
 
+pytestmark = pytest.mark.slow
+
 MESH = "11111111-2222-4333-8444-555555555555"
 ASKED = f"/meshes/{MESH}/images/upload"
 SEEN = "https://pictures.example/seen/1.png"

@@ -29,6 +29,8 @@ from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser,
 from ravesvc.store.permissions_cache import PermissionsCache
 from tests.unit.fake_store import credentials
 
+pytestmark = pytest.mark.slow
+
 # All that a store and the files beside it hold, as they hold it.
 Raw = Callable[[], str]
 

@@ -30,6 +30,8 @@ from tests.unit.fake_systemd import (
     settle,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def test_what_is_listed_is_started_and_what_vanishes_is_stopped(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site:

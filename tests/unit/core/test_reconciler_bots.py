@@ -27,6 +27,8 @@ from tests.unit.fake_systemd import (
 )
 from tests.unit.mesh.test_worker_object import SIGNALS, FakeWorker
 
+pytestmark = pytest.mark.slow
+
 
 async def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,8 @@ from tests.unit.fake_systemd import (
     settle,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_kick_is_on_disk_before_anybody_sees_it(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):

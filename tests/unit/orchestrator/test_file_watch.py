@@ -14,6 +14,8 @@ from ravesvc.orchestrator.file_watch import FileWatch
 from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

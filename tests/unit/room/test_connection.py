@@ -33,6 +33,8 @@ from tests.unit.room_server import (
     server_context,
 )
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Any], Any]
 
 

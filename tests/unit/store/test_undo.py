@@ -27,6 +27,8 @@ from ravesvc.store.permissions_cache import PermissionsCache
 from tests.unit.fake_store import DOWN, WHEN, FakeRecord, FakeStore
 from tests.unit.fake_systemd import MESH, OTHER
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Any], Any]
 
 OWNER, ANN, BOB, EVE = 100, 101, 102, 103

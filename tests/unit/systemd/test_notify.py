@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from ravesvc.systemd import notify
 from ravesvc.systemd.notify import StatusSender, feed_watchdog, watchdog_interval
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_manager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from tests.unit.fake_service import FakeManagerObject, FakeService, Terminal, an
 from tests.unit.parent_site import Site
 from tests.unit.simulator_server import Served, in_thread
 
+pytestmark = pytest.mark.slow
+
 EMAIL = "bot@example.test"
 
 

@@ -22,6 +22,8 @@ from ravesvc.doctor.finding import Finding, FindingState
 from ravesvc.errors import Code, RaveError
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, answer
 
+pytestmark = pytest.mark.slow
+
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 # Colours, a title of the window, a line of its own, the C1 form of an escape, and letters that run the other way.
 EVIL = "a\x1b[31mb\x1b]0;c\x07d\r\ne\x9bf\u202eg\x7fh\u2028i'j\"k\\"

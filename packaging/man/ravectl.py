@@ -63,7 +63,7 @@ def _mesh_keys() -> Iterator[str]:
 def _leaves() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """The section, the words and the parser of each command."""
     for section in command_line.SECTIONS:
-        for path, parser in _commands(command_line.parser(section), ""):
+        for path, parser in _commands(command_line.parser(command_line.SECTIONS[section]), ""):
             if not parser._subparsers:
                 yield section, path, parser
 
@@ -82,7 +82,7 @@ def _sections() -> Iterator[str]:
     for section in command_line.SECTIONS:
         yield f".Ss {section}"
         listed = False
-        for path, parser in _commands(command_line.parser(section), ""):
+        for path, parser in _commands(command_line.parser(command_line.SECTIONS[section]), ""):
             if parser._subparsers:
                 if listed:
                     yield ".El"

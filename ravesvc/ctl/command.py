@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 from ravesvc.common.text import printable
@@ -95,6 +95,10 @@ class Commands:
 
         return declare
 
+    def names(self) -> Sequence[str]:
+        """The words with which the commands begin."""
+        return [name for name, _, _ in self._declared]
+
     def add_to(self, commands: Subcommands) -> None:
         """Add the commands to a command line."""
         for name, arguments, run in self._declared:
@@ -112,6 +116,10 @@ class CommandGroup(Commands):
         super().__init__()
         self._name = name
         self._text = text
+
+    def names(self) -> Sequence[str]:
+        """The word with which all of them begin."""
+        return [self._name]
 
     def add_to(self, commands: Subcommands) -> None:
         """Add the group to a command line."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
+from collections.abc import Sequence
 
 from ravesvc.ctl.command import Commands, Parser
 from ravesvc.ctl.commands import (
@@ -24,6 +26,7 @@ from ravesvc.ctl.commands import (
 )
 from ravesvc.version import __version__
 
+_VERSION = "--version"
 # By the headings of the manual page.
 SECTIONS: dict[str, tuple[Commands, ...]] = {
     "Meshes": (overview.COMMANDS, mesh.COMMANDS, logs.COMMANDS, fleet.COMMANDS),
@@ -36,13 +39,27 @@ SECTIONS: dict[str, tuple[Commands, ...]] = {
 }
 
 
+_ALL = tuple(itertools.chain.from_iterable(SECTIONS.values()))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; a wrong one ends the process with 2.
+
+    To make the parser of all commands takes longer than most commands take, so it is made of those alone that begin
+    with the first word. Where none does, as with --help, it is made of all.
+    """
+    word = arguments[0] if arguments else ""
+    if word == _VERSION:
+        return parser(()).parse_args(arguments)
+    return parser(tuple(each for each in _ALL if word in each.names()) or _ALL).parse_args(arguments)
+
+
 @functools.cache
-def parser(*sections: str) -> argparse.ArgumentParser:
-    """The parser of the commands under some headings, or of all. To make it takes long, so it is made once."""
+def parser(parts: tuple[Commands, ...] = _ALL) -> argparse.ArgumentParser:
+    """The parser of some commands."""
     found: argparse.ArgumentParser = Parser(prog="ravectl", description="Control the Rave bots of this machine.")
-    found.add_argument("--version", action="version", version=f"ravectl {__version__}")
+    found.add_argument(_VERSION, action="version", version=f"ravectl {__version__}")
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for section in sections or SECTIONS:
-        for each in SECTIONS[section]:
-            each.add_to(commands)
+    for each in parts:
+        each.add_to(commands)
     return found

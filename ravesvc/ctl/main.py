@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from ravesvc.common import extras
-from ravesvc.ctl import exit_status
+from ravesvc.ctl import command_line, exit_status
 from ravesvc.ctl.client import connected
-from ravesvc.ctl.command_line import parser
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import absence
 from ravesvc.ctl.ui import output
@@ -21,7 +20,7 @@ from ravesvc.errors import RaveError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. A wrong command line ends the process with 2."""
     _prepare()
-    options = parser().parse_args(arguments)
+    options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with extras.explain_missing():
             if "run_alone" in options:

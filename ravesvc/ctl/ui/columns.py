@@ -16,6 +16,8 @@ _MIN_COLUMN_CELLS = 8
 
 def width(text: str) -> int:
     """How many cells a text takes."""
+    if text.isascii():
+        return len(text)
     return sum(map(_cells, text))
 
 

@@ -10,7 +10,6 @@ import re
 from ravesvc.ctl import command_line
 from ravesvc.errors import Code, RaveError
 
-_PARSER = command_line.parser()
 _STYLE = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -19,7 +18,7 @@ def check(data: bytes) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            _PARSER.parse_args(_words(data))
+            command_line.parse(_words(data))
     except SystemExit:
         for line in _STYLE.sub("", said.getvalue()).split("\n"):
             assert line.isprintable(), line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,8 @@ _MAX_CELL_CHARS = 300
 # There may be several reasons why no bot starts, and all are named.
 _MAX_HEAD_CHARS = 600
 _MIN_ID_CHARS = 8
+# The width where the output is no terminal.
+_FILE_CELLS = 160
 # Columns that are cut on a narrow terminal: the title and the error.
 _FLEXIBLE = (1, 7)
 _TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "LAST ERROR")
@@ -241,12 +242,21 @@ async def _facts(service: Service) -> _Facts:
 
 def _draw(facts: _Facts) -> None:
     status, found, used = facts
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
     coloured = _coloured()
-    for pieces in lines(status, found, used, now=time.time(), width=width):
+    for pieces in lines(status, found, used, now=time.time(), width=_width()):
         colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
         output.print_row(pieces, {_STATE: colour} if coloured and colour else {})
     sys.stdout.flush()
+
+
+def _width() -> int:
+    """How many cells a line has."""
+    if not sys.stdout.isatty():
+        return _FILE_CELLS
+    # It imports all kinds of compressors.
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _coloured() -> bool:

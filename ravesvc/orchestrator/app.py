@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import bisect
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -138,6 +139,9 @@ async def _connected() -> AsyncIterator[Bus]:
 async def _work(parent: Orchestrator, buses: Sequence[Bus], reload: asyncio.Event) -> None:
     """From the start to the loss of a connection to the bus."""
     await parent.start()
+    # What there is now lives as long as the service. Otherwise the collector would look through all of it now and
+    # then, for 30 ms in which no bot and no operator is answered.
+    gc.freeze()
     await notify_ready()
     lost = [asyncio.shield(bus.lost) for bus in buses]
     await first_of(*lost, parent.work(), _reload(parent, reload), feed_watchdog())

@@ -62,8 +62,8 @@ def _mesh_keys() -> Iterator[str]:
 
 def _leaves() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """The section, the words and the parser of each command."""
-    for section in command_line.SECTIONS:
-        for path, parser in _commands(command_line.parser(command_line.SECTIONS[section]), ""):
+    for section, parts in command_line.SECTIONS.items():
+        for path, parser in _commands(command_line.parser(parts), ""):
             if not parser._subparsers:
                 yield section, path, parser
 
@@ -79,10 +79,10 @@ def _commands(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str,
 
 
 def _sections() -> Iterator[str]:
-    for section in command_line.SECTIONS:
+    for section, parts in command_line.SECTIONS.items():
         yield f".Ss {section}"
         listed = False
-        for path, parser in _commands(command_line.parser(command_line.SECTIONS[section]), ""):
+        for path, parser in _commands(command_line.parser(parts), ""):
             if parser._subparsers:
                 if listed:
                     yield ".El"

@@ -37,8 +37,6 @@ SECTIONS: dict[str, tuple[Commands, ...]] = {
     "The configuration": (config.COMMANDS, doctor.COMMANDS),
     "Moving in": (migrate.COMMANDS,),
 }
-
-
 _ALL = tuple(itertools.chain.from_iterable(SECTIONS.values()))
 
 
@@ -46,7 +44,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read a command line; a wrong one ends the process with 2.
 
     To make the parser of all commands takes longer than most commands take, so it is made of those alone that begin
-    with the first word. Where none does, as with --help, it is made of all.
+    with the first word. Where none does, as with --help, it is made of all, but for --version, which needs none.
     """
     word = arguments[0] if arguments else ""
     if word == _VERSION:
@@ -56,7 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 @functools.cache
 def parser(parts: tuple[Commands, ...] = _ALL) -> argparse.ArgumentParser:
-    """The parser of some commands."""
+    """The parser of all commands, or of `parts` of them; made once."""
     found: argparse.ArgumentParser = Parser(prog="ravectl", description="Control the Rave bots of this machine.")
     found.add_argument(_VERSION, action="version", version=f"ravectl {__version__}")
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -103,9 +103,6 @@ class SystemdRunner:
                 gone.set()
 
         await self._units.stop(names.TARGET_UNIT)
-        # Scenario: a bot starts, and at once the service is stopped. `Units` has a connection of its own. When an
-        # answer is here over ours, all that systemd said before it is read as well, also that this bot runs.
-        await self._monitor.draining()
         self.changed.connect(look)
         look(None)
         try:

@@ -137,9 +137,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marking.mark(item)
     if config.getoption("quick"):
-        left_out = list(filter(marking.is_left_out_of_quick, items))
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not marking.is_left_out_of_quick(item)]
+        left_out = {item for item in items if marking.is_left_out_of_quick(item)}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish() -> None:

@@ -44,7 +44,7 @@ def marks_its_tests(mark: str) -> Callable[[F], F]:
 
 def mark(item: pytest.Item) -> None:
     """Give a test the marks of its fixtures and of its directory."""
-    if item.path.parent.name == "simulator":
+    if _is_about_simulator(item.path):
         item.add_marker("slow")
     if isinstance(item, pytest.Function):
         for definitions in item._fixtureinfo.name2fixturedefs.values():
@@ -54,9 +54,13 @@ def mark(item: pytest.Item) -> None:
 
 def is_file_left_out_of_quick(path: Path) -> bool:
     """Whether a whole file of tests says so. To import it and to make its tests takes as long as some tests do."""
-    if path.parent.name == "simulator":
+    if _is_about_simulator(path):
         return True
     return path.name.startswith("test_") and bool(_MARK_OF_FILE.search(path.read_text(encoding="utf-8")))
+
+
+def _is_about_simulator(path: Path) -> bool:
+    return path.parent.name == "simulator"
 
 
 def is_left_out_of_quick(item: pytest.Item) -> bool:

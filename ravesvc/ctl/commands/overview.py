@@ -253,7 +253,7 @@ def _width() -> int:
     """How many cells a line has."""
     if not sys.stdout.isatty():
         return _FILE_CELLS
-    # It imports all kinds of compressors.
+    # Imported here because it imports modules for all kinds of compression, and only a terminal needs it.
     import shutil
 
     return shutil.get_terminal_size().columns

@@ -15,7 +15,7 @@ class DiscoveryRun:
         self._service = service
         # The number of the first round that begins after the request; one that is under way may have read too early.
         self._round: int | None = None
-        self._over: asyncio.Future[tuple[int, str]]
+        self._over: asyncio.Future[int | RaveError]
 
     async def run(self) -> int:
         """The number of meshes; raises `RaveError` when the round fails, or the service goes away."""
@@ -23,15 +23,19 @@ class DiscoveryRun:
         await self._service.on_signal("DiscoveryFinished", self._finished)
         await self._service.on_end(self._end)
         (self._round,) = await self._service.ask("Discover")
-        meshes, error = await self._over
-        if error:
-            raise RaveError(Code.NETWORK, f"Rave could not be asked, so nothing changes: {error}")
-        return meshes
+        found = await self._over
+        if isinstance(found, RaveError):
+            raise found
+        return found
 
     def _finished(self, number: int, meshes: int, error: str) -> None:
-        if self._round is not None and number >= self._round and not self._over.done():
-            self._over.set_result((meshes, error))
+        if self._round is None or number < self._round:
+            return
+        failure = RaveError(Code.NETWORK, f"Rave could not be asked, so nothing changes: {error}")
+        self._end(failure if error else meshes)
 
-    def _end(self, error: RaveError) -> None:
+    def _end(self, found: int | RaveError) -> None:
+        # A failure is a result like any other: when the request itself is refused, it is never looked at, and asyncio
+        # would print an exception that is never looked at.
         if not self._over.done():
-            self._over.set_exception(error)
+            self._over.set_result(found)

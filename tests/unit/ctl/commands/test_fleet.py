@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -146,6 +147,17 @@ def test_discover(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
     manager.error = RaveError(Code.LOGIN_NEEDED, "login needed")
     assert main(["discover"]) == Exit.FAILED
     assert "login needed" in capsys.readouterr().err
+
+
+def test_a_refusal_is_all_that_is_said(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager.error = RaveError(Code.LOGIN_NEEDED, "login needed")
+    assert main(["discover"]) == Exit.FAILED
+    assert capsys.readouterr().err.startswith("ravectl: login needed")
+    # asyncio logs an exception that was never looked at when its future is garbage.
+    gc.collect()
+    assert not caplog.records
 
 
 def test_a_round_that_was_under_way_already_is_not_waited_for(

@@ -16,6 +16,7 @@ from ravesvc.core.health import stats
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState, command_errors, unshown
+from ravesvc.core.plan import Action
 from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.start_policy import StartPolicy
@@ -278,13 +279,17 @@ class ManagerObject(Interface):
 
     @method(returns={"decisions": "a(sss)"}, action=PolkitAction.READ)
     async def plan(self, call: Call) -> list[tuple[str, str, str]]:
-        """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh.
-
-        Meshes that are neither listed nor have a unit are left out.
-        """
+        """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh of ListMeshes."""
+        decisions = {each.mesh: (each.action, each.reason) for each in self._reconciler.plan()}
+        # No step follows from a block without a process, so the reconciler plans none.
+        blocked = {
+            mesh: (Action.SKIP, record.block.describe())
+            for mesh, record in self._reconciler.records.items()
+            if record.block and mesh not in decisions
+        }
         return [
-            (each.mesh, each.action.value, printable(each.reason, _MAX_TEXT_CHARS))
-            for each in self._reconciler.plan()
+            (mesh, action.value, printable(reason, _MAX_TEXT_CHARS))
+            for mesh, (action, reason) in (decisions | blocked).items()
         ]
 
     @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"}, action=PolkitAction.READ)

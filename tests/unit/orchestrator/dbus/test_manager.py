@@ -122,6 +122,17 @@ async def test_the_plan_is_told_with_its_reasons(bus_address: str) -> None:
         assert site.reconciler.asked == [], "nothing is done"
 
 
+async def test_the_plan_has_those_that_are_only_blocked(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.reconciler.decisions = (Decision(MESH, Action.SKIP, "the bot was kicked"),)
+        for mesh in (MESH, OTHER):
+            block = Block(mesh=mesh, reason=Reason.KICKED, since=0, until=None)
+            site.reconciler.records[mesh] = MeshState(mesh, block=block)
+        ((first, second),) = await site.ask("Plan")
+        assert first == [MESH, "skip", "the bot was kicked"]
+        assert second == [OTHER, "skip", block.describe()]
+
+
 @pytest.fixture
 def _utc() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -212,6 +212,17 @@ def test_whoever_does_not_want_it_does_not_pay_for_it() -> None:
     assert {name for name in found.stdout.split() if name.startswith("ravesvc")} == {"ravesvc", "ravesvc.version"}
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"), [("LegacyBotManager", "use ravesvc.BotManager"), ("ProcessManager", "rave-orchestrator")]
+)
+@pytest.mark.parametrize("program", ["from ravesvc import {}", "import ravesvc; ravesvc.{}"])
+def test_a_program_for_the_nodejs_bot_is_told_what_to_use(program: str, name: str, instead: str) -> None:
+    with pytest.raises(ImportError) as told:
+        exec(program.format(name), {})
+    assert str(told.value).startswith(f"ravesvc has no {name}: ")
+    assert instead in str(told.value)
+
+
 def program_in_the_readme() -> subprocess.Popen[str]:
     chapter = (CHECKOUT / "README.md").read_text().split("\n## On a laptop, without systemd\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"^```python\n(.*?)^```$", chapter, flags=re.M | re.S)

@@ -683,8 +683,8 @@ async def test_what_ends_it_is_raised(site: SingleSite, monkeypatch: pytest.Monk
 
 
 def test_the_package_has_nothing_else_of_that_kind() -> None:
-    with pytest.raises(AttributeError, match="module 'ravesvc' has no attribute 'ProcessManager'"):
-        _ = ravesvc.ProcessManager
+    with pytest.raises(AttributeError, match="module 'ravesvc' has no attribute 'MeshBlocklist'"):
+        _ = ravesvc.MeshBlocklist
 
 
 async def test_another_host_with_the_same_database(site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:

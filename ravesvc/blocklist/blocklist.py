@@ -67,6 +67,7 @@ class Blocklist:
         *,
         announce: Callable[[BlocklistChange], None],
         changed: Callable[[], None],
+        title_of: Callable[[str], str],
         advice: Advice = FOR_SERVICE,
         retry_s: float = _SAVE_RETRY_S,
         save_delay_s: float = _SAVE_DELAY_S,
@@ -74,7 +75,8 @@ class Blocklist:
         """`duration_s` is how long a block lasts that ends by itself.
 
         `announce` is called for every change once it is saved, or once saving it has failed; `changed` is called when
-        `error` or `save_error` has changed.
+        `error` or `save_error` has changed. `title_of` returns the title of a mesh, which strangers have written;
+        empty if it is not known.
         """
         self.error: RaveError | None = None
         self.save_error: RaveError | None = None
@@ -85,6 +87,7 @@ class Blocklist:
         self._clock = clock
         self._announce = announce
         self._changed = changed
+        self._title_of = title_of
         self._retry_s = retry_s
         self._save_delay_s = save_delay_s
         self._file = BlockFile(path, clock, advice)
@@ -102,6 +105,7 @@ class Blocklist:
     async def start(self) -> None:
         """Read the file; what is wrong with it is noted in `error`."""
         self._model = await asyncio.to_thread(self._file.load_copy)
+        self._model.title_of = lambda mesh: printable(self._title_of(mesh), MAX_TEXT_CHARS)
         async with self._io:
             await self._reload()
         if len(self._unannounced) > _MAX_ANNOUNCED_AT_START:

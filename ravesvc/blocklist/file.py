@@ -1,10 +1,10 @@
 """The blocklist in a file that people may edit: `blocklist.json`, as users of the reference implementation know it.
 
 `blockedMeshes` maps a mesh id to `{meshId, reason, blockedAt, blockedUntil}`, times in milliseconds since the epoch,
-null for ever. Ours has more keys in each entry, `detail`, `actor`, `count` and `revision`; and beside `blockedMeshes`
-the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembered of meshes whether blocked or not; of
-one that was blocked once, as its entry says, only when (`at`) and how often (`blocks`, `quarantines`). A file without
-these loads as well.
+null for ever. Ours has more keys in each entry, `detail`, `actor`, `count`, `revision` and `title`; and beside
+`blockedMeshes` the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembered of meshes whether
+blocked or not; of one that was blocked once, as its entry says, only when (`at`) and how often (`blocks`,
+`quarantines`). A file without these loads as well.
 
 Beside it is a copy of the text that was written last, `blocklist.json.saved`. Where the file differs from the copy,
 an operator has edited it, perhaps while the service was stopped.
@@ -133,7 +133,8 @@ def _entry_text(block: Block, ahead: int) -> str:
         f'      "detail": {_quote(block.detail)},\n'
         f'      "actor": {_quote(block.actor)},\n'
         f'      "count": {block.count},\n'
-        f'      "revision": {block.revision}\n    }}'
+        f'      "revision": {block.revision},\n'
+        f'      "title": {_quote(block.title)}\n    }}'
     )
 
 
@@ -235,6 +236,7 @@ def read_entry(mesh: str, value: object, now: int, ahead: int = 0) -> Block:
         actor=_text(entry, "actor") or SERVICE,
         count=max(1, _count(entry, "count")),
         revision=_count(entry, "revision"),
+        title=_text(entry, "title"),
     )
 
 

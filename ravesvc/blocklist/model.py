@@ -9,7 +9,7 @@ what has changed since the editor was opened: see `BlocklistModel.merge_edit`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -78,7 +78,8 @@ class Block:
     """One entry. `until` None means for ever.
 
     `count` is how often in a row the mesh has been in trouble, `revision` that of the list in which the entry last
-    changed; 0 for an entry that an operator has typed.
+    changed; 0 for an entry that an operator has typed. `title` is the title that the mesh had when it was blocked;
+    empty if that was not known.
     """
 
     mesh: str
@@ -89,6 +90,7 @@ class Block:
     actor: str = SERVICE
     count: int = 1
     revision: int = 0
+    title: str = ""
 
     @property
     def state(self) -> str:
@@ -212,6 +214,7 @@ class BlocklistModel:
 
     Attributes:
         revision: of the text that was written last. What changes from then on belongs to the next one.
+        title_of: returns the title of a mesh, for an entry that comes without one; empty if it is not known.
     """
 
     def __init__(
@@ -221,6 +224,7 @@ class BlocklistModel:
         revision: int = 0,
     ) -> None:
         self.revision = revision
+        self.title_of: Callable[[str], str] = lambda _mesh: ""
         self._blocks = {block.mesh: block for block in blocks}
         self._memories: dict[str, MeshMemory | Once] = dict(memories or {})
         self._prune_above = _MAX_MEMORIES
@@ -398,6 +402,8 @@ class BlocklistModel:
         return BlocklistModel(self._blocks.values(), troubled, self.revision)
 
     def _insert(self, block: Block, now: int) -> BlocklistChange:
+        if not block.title:
+            block = dataclasses.replace(block, title=self.title_of(block.mesh))
         self._blocks[block.mesh] = block
         if block.mesh in self._memories:
             self._add_event(block, What.BLOCKED, block.actor, now)

@@ -64,6 +64,7 @@ def details(facts: ExplainInput) -> dict[str, object]:
     record, decision, memory = facts.record, facts.decision, facts.memory
     block, listed = record.block, record.listed
     return {
+        "Title": record.title,
         "State": record.state,
         "Action": decision.action.value if decision else "",
         "Reason": decision.reason if decision else "",

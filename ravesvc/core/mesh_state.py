@@ -127,9 +127,9 @@ class MeshState:
 
     @property
     def title(self) -> str:
-        """The title of its video when it was last listed; empty if it never was."""
+        """The title of its video when it was last listed, or else when it was blocked; empty if neither is known."""
         mesh = self.listed or self.former
-        return mesh.title if mesh else ""
+        return (mesh.title if mesh else "") or (self.block.title if self.block else "")
 
     @property
     def server(self) -> str | None:

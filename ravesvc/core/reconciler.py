@@ -305,6 +305,12 @@ class Reconciler:
         block = self._blocklist.announced.get(mesh)
         return self.records.get(mesh) or (MeshState(mesh, block=block) if block else None)
 
+    def title(self, mesh: str) -> str:
+        """The title of a mesh, as strangers have written it; empty if it is not known."""
+        record, block = self.records.get(mesh), self._blocklist.announced.get(mesh)
+        # Before the first plan, a record does not have its block yet.
+        return (record.title if record else "") or (block.title if block else "")
+
     async def start_mesh(self, mesh: str, actor: str) -> None:
         """Start a mesh at an operator's request. That removes its block, unless a kick or an operator has caused it.
 

@@ -106,6 +106,7 @@ class BotService:
             Clock(),
             announce=self._block_changed,
             changed=self._blocklist_changed,
+            title_of=lambda mesh: self.reconciler.title(mesh),
             advice=settings.advice,
         )
         self.starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)

@@ -67,12 +67,14 @@ class Scene:
         self.heard: list[BlocklistChange] = []
         self.on_disk: list[set[str]] = []
         self.changes = 0
+        self.titles: dict[str, str] = {}
         self.blocks = Blocklist(
             path,
             duration,
             machine.clock() if machine else Clock(),
             announce=self._announce,
             changed=self._changed,
+            title_of=lambda mesh: self.titles.get(mesh, ""),
             retry_s=retry,
             save_delay_s=pace,
         )

@@ -29,7 +29,7 @@ DUMP = '{"version": 1, "name": "Zoë"}\n'
 
 
 # What ravectl asks on its way to a change.
-_LOOKED_UP = ("ListMeshes", "ListEntries", "GetStats", "GetHistory")
+_LOOKED_UP = ("ListMeshes", "ListEntries", "DescribeEntries", "GetStats", "GetHistory")
 
 
 class FakeObject(Interface):
@@ -247,10 +247,14 @@ class FakeBlocklistObject(FakeObject, declared=BlocklistObject):
         super().__init__(allow_all)
         self.manager = manager
         self.entries: list[list[Any]] = []
+        self.titles: dict[str, str] = {}
         self.events: list[list[Any]] = []
 
     async def list_entries(self) -> list[list[Any]]:
         return self.entries
+
+    async def describe_entries(self) -> list[list[Any]]:
+        return [[mesh, self.titles.get(mesh, ""), *more] for mesh, *more in self.entries]
 
     async def get_stats(self) -> tuple[int, int, int]:
         return 5, 3, 2

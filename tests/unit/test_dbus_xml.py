@@ -37,7 +37,7 @@ RIGHTS = {
     **dict.fromkeys(("IgnoreUser", "UnignoreUser", "ForgetUser"), PolkitAction.ADMINS),
     "TakeOver": PolkitAction.OPERATE,
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
-    **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
+    **dict.fromkeys(("ListEntries", "DescribeEntries", "GetStats", "GetHistory"), PolkitAction.READ),
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.BLOCKLIST),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),

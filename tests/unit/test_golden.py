@@ -181,6 +181,7 @@ def blocklist_file() -> str:
     clock = Clock(wall=lambda: NOW_MS / 1000, boottime=lambda: 5000.0, boot="the-boot")
     hour_ms = 3_600_000
     blocklist = BlocklistModel()
+    blocklist.title_of = lambda mesh: "Filmabend für alle" if mesh == FOURTH else ""
     blocklist.add(FIRST, Reason.HELD, NOW_MS, None, detail="für später", actor="root")
     blocklist.add(SECOND, Reason.CRASHES, NOW_MS, hour_ms)
     blocklist.remove(SECOND, NOW_MS, "root")

@@ -44,20 +44,24 @@ _SINCE = Argument("--since", type=span, default=0, metavar="TIME", help="only en
 def _list(service: Service, _: argparse.Namespace) -> None:
     """List the entries, the oldest first.
 
-    Each line has the mesh, the reason, since when, until when, who has blocked it, how often in a row, and details.
+    Each line has the mesh, its title when it was blocked, the reason, since when, until when, who has blocked it, how
+    often in a row, and details.
 
     Example:
         ravectl blocklist list
     """
-    (entries,) = service.call("ListEntries", interface=_INTERFACE)
+    (entries,) = service.call("DescribeEntries", interface=_INTERFACE)
     if not entries:
         output.print_line("The blocklist is empty.")
         return
     rows = [
-        [mesh, reason, output.date(since), output.date(until) if until else "for ever", actor, str(count), detail]
-        for mesh, reason, since, until, detail, actor, count in entries
+        [
+            *(mesh, output.title(title), reason, output.date(since)),
+            *(output.date(until) if until else "for ever", actor, str(count), detail),
+        ]
+        for mesh, title, reason, since, until, detail, actor, count in entries
     ]
-    output.print_table(["MESH", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
+    output.print_table(["MESH", "TITLE", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
 
 
 @COMMANDS.service_command("stats")

@@ -22,6 +22,8 @@ _CONFIRM_LOSSES = Argument(
 def _plan(service: Service, _: argparse.Namespace) -> None:
     """Show what the service would start and stop now, and why.
 
+    Each line has the mesh, its title, the action (start, stop, keep or skip), and the reason.
+
     Example:
         ravectl plan
     """
@@ -29,7 +31,10 @@ def _plan(service: Service, _: argparse.Namespace) -> None:
     if not decisions:
         output.print_line("There are no meshes.")
         return
-    output.print_table(["MESH", "ACTION", "REASON"], decisions)
+    (meshes,) = service.call("ListMeshes")
+    titles = {mesh: title for mesh, title, *_ in meshes}
+    rows = [[mesh, output.title(titles.get(mesh, "")), action, reason] for mesh, action, reason in decisions]
+    output.print_table(["MESH", "TITLE", "ACTION", "REASON"], rows)
 
 
 @COMMANDS.service_command("discover", _CONFIRM_LOSSES)

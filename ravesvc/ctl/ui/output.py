@@ -17,6 +17,8 @@ from ravesvc.ctl.ui import columns
 from ravesvc.errors import RaveError
 
 _MAX_LINE_CHARS = 2000
+# A title has up to 300 characters, and stands in the middle of a line.
+_MAX_TITLE_CELLS = 40
 _HOME_AND_CLEAR = "\033[H\033[2J"
 
 
@@ -95,6 +97,11 @@ def confirm(question: str) -> bool:
 def date(microseconds: int) -> str:
     """A time since the epoch, in the local time zone; 0 is none."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(microseconds // 1_000_000)) if microseconds else "-"
+
+
+def title(text: str) -> str:
+    """The title of a mesh as a cell of a table: cut where it is long, "-" if it is not known."""
+    return columns.cut(printable(text, _MAX_LINE_CHARS), _MAX_TITLE_CELLS) or "-"
 
 
 def counts(admins: int, permissions: int) -> str:

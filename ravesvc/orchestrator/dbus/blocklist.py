@@ -58,18 +58,15 @@ class BlocklistObject(Interface):
 
         The count is how often in a row the mesh was in trouble.
         """
-        return [
-            (
-                block.mesh,
-                block.reason.value,
-                self._blocklist.to_wall_us(block.since),
-                0 if block.until is None else self._blocklist.to_wall_us(block.until),
-                printable(block.detail, _MAX_DETAIL_CHARS),
-                printable(block.actor, _MAX_DETAIL_CHARS),
-                min(block.count, 2**32 - 1),
-            )
-            for block in sorted(self._blocklist.announced.values(), key=lambda block: block.since)
-        ]
+        return [(block.mesh, *self._columns(block)) for block in self._oldest_first()]
+
+    @method(returns={"entries": "a(sssttssu)"}, action=PolkitAction.READ)
+    async def describe_entries(self, call: Call) -> list[tuple[str, str, str, int, int, str, str, int]]:
+        """Of every entry the columns of ListEntries, and after the id the title of the mesh when it was blocked.
+
+        The title is empty if it was not known.
+        """
+        return [(block.mesh, block.title, *self._columns(block)) for block in self._oldest_first()]
 
     @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
     async def get_stats(self, call: Call) -> tuple[int, int, int]:
@@ -173,6 +170,20 @@ class BlocklistObject(Interface):
             self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
         else:
             self.emit("Unblocked", block.mesh, block.reason.value, actor)
+
+    def _oldest_first(self) -> list[Block]:
+        return sorted(self._blocklist.announced.values(), key=lambda block: block.since)
+
+    def _columns(self, block: Block) -> tuple[str, int, int, str, str, int]:
+        """Reason, since, until (0 for ever), detail, actor and count of an entry."""
+        return (
+            block.reason.value,
+            self._blocklist.to_wall_us(block.since),
+            0 if block.until is None else self._blocklist.to_wall_us(block.until),
+            printable(block.detail, _MAX_DETAIL_CHARS),
+            printable(block.actor, _MAX_DETAIL_CHARS),
+            min(block.count, 2**32 - 1),
+        )
 
     def _entry(self, mesh: str, reason: str, since: int, until: int, detail: str, actor: str) -> Block:
         """An entry of a call; raises `RaveError` (InvalidArgument)."""

@@ -37,6 +37,7 @@ _MAX_SENTENCES = 16
 
 # The types of what `explain.details` tells.
 _DETAILS = {
+    "Title": "s",
     "State": "s",
     "Action": "s",
     "Reason": "s",
@@ -296,7 +297,7 @@ class ManagerObject(Interface):
     async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
         """Why a mesh runs or does not, in sentences, the most important first, and for programs.
 
-        More keys may come. In details are State, Action, Reason, BlockReason, BlockDetail, BlockActor,
+        More keys may come. In details are Title, State, Action, Reason, BlockReason, BlockDetail, BlockActor,
         DiscoveryError, LastError, ActiveState, SubState and LastExit (s), Listed, Invited and Outdated (b), Blocks,
         Quarantines, Attempts (each in a row) and Restarts (u), LastDiscoveryTimestamp, BlockSinceTimestamp,
         NextRetryTimestamp and SilenceUSec (t), CommandErrors (as), UnshownMessages (u), and ChatForm (s), the form in

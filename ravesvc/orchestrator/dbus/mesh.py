@@ -21,7 +21,7 @@ class MeshObject(Interface):
 
     Properties:
         Id: The id of the mesh.
-        Title: Its title; empty when it is not listed.
+        Title: Its title when it was last listed, or when it was blocked; may be empty.
         Server: Host and port of its server; empty when that is not known.
         Invited: Whether the bot was invited to it.
         Unit: The systemd unit of its bot.

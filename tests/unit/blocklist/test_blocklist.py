@@ -403,6 +403,28 @@ async def test_a_new_parent_finds_what_the_old_one_saved(path: Path, caplog: pyt
     assert warnings(caplog) == errors(caplog) == []
 
 
+async def test_an_entry_keeps_the_title_of_its_mesh(path: Path) -> None:
+    machine = Machine()
+    async with Scene(path, machine=machine) as scene:
+        scene.titles = {MESH: "Film\x1b[2J night\n" + "x" * 1000, THIRD: "Talk"}
+        await scene.blocks.add(MESH, Reason.KICKED)
+        await scene.blocks.add(OTHER, Reason.CRASHES)
+        edit(path, read(path), {THIRD: {}})
+        await scene.blocks.reload()
+        scene.titles = {}
+    async with Scene(path, machine=machine) as scene:
+        titles = {mesh: block.title for mesh, block in scene.blocks.in_force().items()}
+        assert titles == {MESH: "Film?[2J night?" + "x" * 285, OTHER: "", THIRD: "Talk"}
+        # An unchanged entry is no edit, however long its title was.
+        assert scene.heard == []
+
+
+async def test_a_file_without_titles_is_read(path: Path) -> None:
+    edit(path, '{"blockedMeshes": {}}', {MESH: {}})
+    async with Scene(path) as scene:
+        assert [block.title for block in scene.blocks.in_force().values()] == [""]
+
+
 async def test_nobody_is_said_to_have_edited_what_nobody_has(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with Scene(path) as scene:
         await scene.blocks.add(MESH, Reason.KICKED)

@@ -116,7 +116,7 @@ def test_the_reference_would_understand_ours(clock: Clock) -> None:
     for mesh, expected in theirs["blockedMeshes"].items():
         entry = ours["blockedMeshes"][mesh]
         assert {key: entry[key] for key in expected} == expected
-        assert entry.keys() - expected.keys() == {"detail", "actor", "count", "revision"}
+        assert entry.keys() - expected.keys() == {"detail", "actor", "count", "revision", "title"}
     assert ours.keys() - theirs.keys() == {"revision", "saved", "meshes"}
     assert ours["revision"] == 3
     assert ours["saved"] == {"wall": 1_700_000_000_000, "boottime": 5_000_000, "boot": "this"}
@@ -167,6 +167,7 @@ BLOCKS = st.builds(
     actor=ACTORS,
     count=st.integers(1, 2**32 - 1),
     revision=COUNTS,
+    title=WORDS,
 )
 LISTS = st.builds(
     BlocklistModel,

@@ -62,7 +62,13 @@ class Site:
         self.clock = Clock(wall=lambda: self.now, boottime=lambda: self.now, boot="b")
         self.changes: list[BlocklistChange] = []
         self.blocklist = Blocklist(
-            path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry_s=3600
+            path,
+            60.0,
+            self.clock,
+            announce=self._announced,
+            changed=lambda: None,
+            title_of=lambda mesh: self.reconciler.title(mesh),
+            retry_s=3600,
         )
         self.shown: list[tuple[str, str, str]] = []
         self.left: list[str] = []

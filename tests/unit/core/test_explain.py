@@ -325,6 +325,7 @@ def test_messages_that_a_server_does_not_show_are_told(count: int, words: str) -
 
 def test_the_details_of_a_connected_mesh() -> None:
     assert values(facts(run=UP, worker=connected(), decision=KEEP, silence=4.4, outdated=True)) == {
+        "Title": "A film",
         "State": "connected",
         "Action": "keep",
         "Reason": "discovery lists it, and it runs",
@@ -366,6 +367,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         discovery_error=RaveError(Code.NETWORK, "no route", hint="wait"),
     )
     assert values(known) == {
+        "Title": "",
         "State": "restarting",
         "Action": "skip",
         "Reason": "its process failed too often",

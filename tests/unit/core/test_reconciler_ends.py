@@ -58,6 +58,19 @@ async def test_a_kick_is_on_disk_before_anybody_sees_it(bus_address: str, tmp_pa
         assert site.reconciler.records[MESH].state == "blocked"
 
 
+async def test_the_title_of_a_blocked_mesh_outlives_the_service(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+        await site.state(MESH, "blocked")
+        await site.idle()
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin()
+        assert site.reconciler.records[MESH].title == "A film"
+        assert site.reconciler.title(MESH) == "A film"
+        assert site.reconciler.title(OTHER) == ""
+
+
 async def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
     bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

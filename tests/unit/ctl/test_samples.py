@@ -93,6 +93,7 @@ def fill_meshes(fake: FakeService) -> None:
         [KICKED, "kicked", MORNING_US, 0, "", "service", 1],
         [TALK, "operator", MORNING_US, MORNING_US + 90 * MINUTE_US, "spam", "ann", 1],
     ]
+    fake.blocklist.titles = {KICKED: "Old room", TALK: "Talk"}
     fake.blocklist.events = [
         [MORNING_US - 30 * MINUTE_US, "blocked", "held", "ann", ""],
         [MORNING_US - 20 * MINUTE_US, "unblocked", "held", "ann", ""],

@@ -128,10 +128,13 @@ def test_explain(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str])
 def test_plan(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 0
     assert capsys.readouterr().out == "There are no meshes.\n"
+    manager.meshes = [[FIRST, "A film" + "!" * 300, "connected", "/"], [SECOND, "", "stopped", "/"]]
     manager.decisions = [[FIRST, "keep", "it runs"], [SECOND, "start", "discovery lists it"]]
     assert main(["plan"]) == 0
     assert capsys.readouterr().out == (
-        f"{'MESH':36}  ACTION  REASON\n{FIRST}  keep    it runs\n{SECOND}  start   discovery lists it\n"
+        f"{'MESH':36}  {'TITLE':40}  ACTION  REASON\n"
+        f"{FIRST}  A film{'!' * 33}…  keep    it runs\n"
+        f"{SECOND}  {'-':40}  start   discovery lists it\n"
     )
 
 
@@ -274,11 +277,12 @@ def test_ctrl_c_before_a_roll_begins_leaves_others_alone(
 
 def test_the_list(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     service.blocklist.entries.append([FIRST, "crashes", WHEN_US, WHEN_US + 3_600_000_000, "exit\x1b[2J", "alice", 12])
+    service.blocklist.titles[FIRST] = "A\x1b film"
     assert main(["blocklist", "list"]) == 0
     assert capsys.readouterr().out == (
-        f"{'MESH':36}  REASON   SINCE             UNTIL             BY       COUNT  DETAIL\n"
-        f"{BLOCKED}  kicked   2024-01-08 10:00  for ever          service  1\n"
-        f"{FIRST}  crashes  2024-01-08 10:00  2024-01-08 11:00  alice    12     exit?[2J\n"
+        f"{'MESH':36}  TITLE    REASON   SINCE             UNTIL             BY       COUNT  DETAIL\n"
+        f"{BLOCKED}  -        kicked   2024-01-08 10:00  for ever          service  1\n"
+        f"{FIRST}  A? film  crashes  2024-01-08 10:00  2024-01-08 11:00  alice    12     exit?[2J\n"
     )
     service.blocklist.entries.clear()
     assert main(["blocklist", "list"]) == 0

@@ -49,10 +49,17 @@ class Site:
         self.client = client
         self.path = path
         self.time = Time()
+        self.titles: dict[str, str] = {}
         self.access = FakeAccessCheck()
         self.heard: list[SignalMessage] = []
         self.blocks = Blocklist(
-            path, 3600.0, self.time.clock, announce=self._announce, changed=lambda: self.object.show(), retry_s=0.005
+            path,
+            3600.0,
+            self.time.clock,
+            announce=self._announce,
+            changed=lambda: self.object.show(),
+            title_of=lambda mesh: self.titles.get(mesh, ""),
+            retry_s=0.005,
         )
         self.object = BlocklistObject(self.access, self.blocks)  # type: ignore[arg-type]
 
@@ -142,6 +149,18 @@ async def test_the_entries_are_listed_the_oldest_first(bus_address: str, path: P
         ]
         assert await site.ask("GetStats") == [3, 2, 1]
         assert await site.properties() == {"Total": 3, "Permanent": 2, "Temporary": 1, "Error": ""}
+
+
+async def test_the_titles_of_entries(bus_address: str, path: Path) -> None:
+    async with site_on(bus_address, path) as site:
+        site.titles[MESH] = "Film\x00 night"
+        await site.blocks.add(MESH, Reason.KICKED)
+        await site.blocks.add(OTHER, Reason.HELD)
+        (described,) = await site.ask("DescribeEntries")
+        assert [each[:2] for each in described] == [[MESH, "Film? night"], [OTHER, ""]]
+        # The other columns are those of ListEntries.
+        assert [[[mesh, *more] for mesh, _, *more in described]] == await site.ask("ListEntries")
+        assert site.access.rights[0] == ("DescribeEntries", PolkitAction.READ)
 
 
 async def test_times_are_those_of_the_clock_on_the_wall(bus_address: str, path: Path) -> None:

@@ -21,7 +21,8 @@ class Advice:
         no_config: how to get the configuration `{file}`, in `{directory}`.
         closed_config: what lets the configuration be read; `closed_database` the same for database.json, and
             `closed_authorities` for `tls.ca_file`.
-        unblock: what takes an entry out of the blocklist; `block` what puts one in.
+        unblock: what takes an entry out of the blocklist; `block` what puts one in, and `unblock_mesh` what takes
+            out that of `{mesh}`.
         restore: how to go on with the blocklist that was saved last, in `{copy}`.
         takeover: how to move the account here from another host.
         claim: where a chat user gets a code to be an admin; `first_admin` the same where there is none yet.
@@ -37,6 +38,7 @@ class Advice:
     closed_database: str
     closed_authorities: str
     unblock: str
+    unblock_mesh: str
     block: str
     restore: str
     takeover: str
@@ -58,6 +60,7 @@ FOR_SERVICE = Advice(
     ),
     closed_authorities="root reads it at the start of the service; try as root",
     unblock="ravectl blocklist remove",
+    unblock_mesh="ravectl blocklist remove {mesh}",
     block="ravectl blocklist add",
     restore="run ravectl blocklist restore to go on with what was saved last",
     takeover="ravectl takeover moves it here",
@@ -80,6 +83,7 @@ FOR_ONE_PROCESS = Advice(
     closed_database=_READABLE,
     closed_authorities=_READABLE,
     unblock=_EDIT,
+    unblock_mesh='BotManager.unblock("{mesh}")',
     block=_EDIT,
     restore="copy {copy} there, which was saved last",
     takeover="end it there; after a crash its record is void in two minutes",

@@ -320,7 +320,7 @@ class Reconciler:
         block = self._blocklist.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
             invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
-            hint = f"{self._advice.unblock} {mesh} unblocks it{invite}"
+            hint = f"{self._advice.unblock_mesh.format(mesh=mesh)} unblocks it{invite}"
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
         if mesh not in (self._inventory.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"

@@ -6,8 +6,11 @@ import asyncio
 import fcntl
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from ravesvc import names
+from ravesvc.blocklist.blocklist import await_saved
 from ravesvc.bot.plugins import Sources
 from ravesvc.common.atomic_files import access_hint
 from ravesvc.common.text import count
@@ -15,6 +18,7 @@ from ravesvc.config.media_settings import read_key
 from ravesvc.config.options import Config
 from ravesvc.core import validation
 from ravesvc.core.account import Account
+from ravesvc.core.health import Stats, stats
 from ravesvc.core.host_record import this_host
 from ravesvc.core.service import BotService
 from ravesvc.core.video_requests import Videos
@@ -25,11 +29,29 @@ from ravesvc.single.task_runner import TaskRunner
 
 log = logging.getLogger(__name__)
 
+# Who has stopped, started or unblocked a mesh, as log and blocklist name it.
+_ACTOR = "this program"
+
 _LOCK = "single.lock"
 _VIDEOS = "videos.db"
 
 # How long the end waits until blocks that follow from the exits of the last bots are saved.
 _SAVE_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomHealth:
+    """How a room is.
+
+    Attributes:
+        state: in a word, as `MeshState.state`.
+        healthy: whether its bot runs and answers; one that is not connected tries to be.
+        reason: why it is not connected, in words; empty when it is.
+    """
+
+    state: str
+    healthy: bool
+    reason: str
 
 
 class App:
@@ -77,6 +99,33 @@ class App:
         """A code for the first admin, see `Claims`; empty if there is an admin, or the store can't be used."""
         state = self._service.state
         return self._service.claims.issue() if not state.error and not state.admins else ""
+
+    async def start_room(self, mesh: str) -> None:
+        """See `BotManager.start_room`."""
+        await self._service.reconciler.start_mesh(names.mesh_id(mesh), _ACTOR)
+
+    async def stop_room(self, mesh: str) -> None:
+        """See `BotManager.stop_room`."""
+        await self._service.reconciler.stop_mesh(names.mesh_id(mesh), _ACTOR)
+        await self._runner.ended(mesh)
+
+    async def unblock(self, mesh: str) -> bool:
+        """See `BotManager.unblock`."""
+        blocklist = self._service.blocklist
+        blocked = blocklist.get(names.mesh_id(mesh)) is not None
+        await await_saved(mesh, blocklist.remove(mesh, _ACTOR))
+        return blocked
+
+    def health(self, mesh: str) -> RoomHealth:
+        """See `BotManager.health`."""
+        record = self._service.reconciler.find(names.mesh_id(mesh))
+        if record is None:
+            raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="rooms has all", mesh=mesh)
+        return RoomHealth(record.state, bool(stats([record.state]).healthy), record.reason)
+
+    def health_stats(self) -> Stats:
+        """See `BotManager.health_stats`."""
+        return stats(self._service.reconciler.states)
 
     async def start(self) -> None:
         """Begin discovery. Raises `RaveError`: Config, LoginNeeded, BadFile, which an operator has to fix.

@@ -21,10 +21,11 @@ from ravesvc.config import rave_yaml
 from ravesvc.config.advice import FOR_ONE_PROCESS
 from ravesvc.config.options import Config
 from ravesvc.config.rave_yaml import Places
+from ravesvc.core.health import Stats
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup.check import with_authorities
-from ravesvc.single.app import App
+from ravesvc.single.app import App, RoomHealth
 
 # The source of commands that a program has registered, as the log names it.
 _SOURCE = "this program"
@@ -140,6 +141,43 @@ class BotManager:
         async with self._opened() as app:
             return await app.add_admin(user)
 
+    async def stop_room(self, mesh: str) -> None:
+        """Have the bot leave one room, and stay out of it until `start_room`; returns when it has left.
+
+        Raises `RaveError`: NotRunning, InvalidArgument, NoSuchMesh, BadFile (it has left, but a restart may forget
+        that).
+        """
+        await self._running.stop_room(mesh)
+
+    async def start_room(self, mesh: str) -> None:
+        """Lift what keeps the bot out of a room, but for a kick and an operator's block; it joins soon.
+
+        Raises `RaveError`: NotRunning, InvalidArgument, NoSuchMesh, Blocked, BadFile.
+        """
+        await self._running.start_room(mesh)
+
+    async def unblock(self, mesh: str) -> bool:
+        """Take a room off the blocklist, whatever the reason; False if it was not on it.
+
+        After a kick, users of the room have to invite the bot again. Raises `RaveError`: NotRunning, InvalidArgument,
+        BadFile (it is unblocked, but a restart may forget that).
+        """
+        return await self._running.unblock(mesh)
+
+    def health(self, mesh: str) -> RoomHealth:
+        """How one room is: `state`, `healthy` and `reason`.
+
+        Raises `RaveError`: NotRunning, InvalidArgument, NoSuchMesh.
+        """
+        return self._running.health(mesh)
+
+    def health_stats(self) -> Stats:
+        """How many rooms there are: `total`, `healthy`, `unhealthy`, `connected`, `disconnected` and `stopped`.
+
+        Healthy ones are connected or disconnected. Raises `RaveError`: NotRunning.
+        """
+        return self._running.health_stats()
+
     async def start(self) -> None:
         """Start; returns when discovery has begun, before any bot is in a room.
 
@@ -202,6 +240,12 @@ class BotManager:
             self._app = None
             await app.close()
             self._stopped.clear()
+
+    @property
+    def _running(self) -> App:
+        if self._app is None:
+            raise RaveError(Code.NOT_RUNNING, "the bots do not run", hint="start them first")
+        return self._app
 
     def _insist_on_stopped(self) -> None:
         if self._working and not self._working.done():

@@ -124,6 +124,12 @@ class TaskRunner:
             bot.task.cancel()
             await asyncio.wait([bot.task])
 
+    async def ended(self, mesh: str) -> None:
+        """Wait until the bot that a mesh has now is gone."""
+        bot = self._bots.get(mesh)
+        if bot and bot.task:
+            await asyncio.wait([bot.task])
+
     async def restart_mesh(self, mesh: str) -> str | None:
         """See `Runner`."""
         await self.stop_mesh(mesh)

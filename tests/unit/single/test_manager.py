@@ -25,6 +25,7 @@ from ravesvc.mesh.worker import Worker
 from ravesvc.simulator.account import YOUTUBE_KEY
 from ravesvc.single import manager as manager_module
 from ravesvc.single import task_runner
+from ravesvc.single.app import RoomHealth
 from ravesvc.store.engines.sqlite import SqliteStore
 from ravesvc.store.model import Host
 from tests.unit.conftest import until
@@ -255,6 +256,75 @@ async def test_an_edit_of_the_blocklist_counts_from_the_next_round_on(site: Sing
         await until(lambda: manager.rooms[site.mesh].state == "blocked" and "revision" in file.read_text())
         file.write_text(json.dumps({**json.loads(file.read_text()), "blockedMeshes": {}}))
         await site.connected()
+
+
+async def test_a_program_stops_one_room_and_starts_it_again(site: SingleSite) -> None:
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    manager = BotManager.from_config(site.file)
+
+    @manager.command("linger", "Takes its time to end.")
+    async def linger(context: Any) -> None:
+        await context.reply("I am busy")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+
+    async with site.running(manager):
+        await site.connected(site.mesh, other)
+        assert await site.say("?linger") == ["I am busy"]
+        await manager.stop_room(site.mesh)
+        assert manager.rooms[site.mesh].state == "held", "no longer stopping when the call returns"
+        assert manager.rooms[other].state == "connected"
+        assert (await site.last_close())["code"] == 1000
+    async with site.running(manager):
+        await site.connected(other)
+        assert manager.health(site.mesh).state == "held"
+        await manager.start_room(site.mesh)
+        await site.connected(site.mesh, other)
+    assert site.blocked() == {}
+
+
+async def test_a_program_unblocks_a_room_after_a_kick(site: SingleSite) -> None:
+    async with site.running() as manager:
+        await site.connected()
+        await in_thread(site.control.kick, site.mesh)
+        await until(lambda: manager.rooms[site.mesh].state == "blocked")
+        # Lists that have the mesh no more: the next one that has it shows a new invitation.
+        listings = (await in_thread(site.control.state))["listings"]["completed"]
+        await in_thread(site.control.wait, listings=listings + 2)
+        with pytest.raises(RaveError) as refused:
+            await manager.start_room(site.mesh)
+        assert refused.value.code is Code.BLOCKED
+        assert refused.value.hint.startswith(f'BotManager.unblock("{site.mesh}") unblocks it')
+        assert await manager.unblock(site.mesh)
+        assert site.blocked() == {}, "it is saved when the call returns"
+        await in_thread(site.control.invite, site.mesh)
+        await site.connected()
+        assert not await manager.unblock(site.mesh)
+
+
+async def test_a_program_reads_the_health_of_one_room_and_of_all(site: SingleSite) -> None:
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    manager = BotManager.from_config(site.file)
+    with pytest.raises(RaveError, match="the bots do not run"):
+        manager.health(site.mesh)
+    async with site.running(manager):
+        await site.connected(site.mesh, other)
+        await until(lambda: manager.health_stats().connected == 2)
+        assert manager.health(site.mesh) == RoomHealth("connected", healthy=True, reason="")
+        await in_thread(site.control.kick, site.mesh)
+        await until(lambda: manager.health(site.mesh).state == "blocked")
+        assert manager.health(site.mesh) == RoomHealth("blocked", healthy=False, reason="the bot was kicked")
+        assert manager.health_stats()._asdict() == {
+            "total": 2, "healthy": 1, "unhealthy": 0, "connected": 1, "disconnected": 0, "stopped": 1
+        }  # fmt: skip
+        with pytest.raises(RaveError, match="there is no mesh"):
+            manager.health("11111111-2222-4333-8444-555555555555")
+        with pytest.raises(RaveError, match="is not a mesh id"):
+            manager.health("A film")
 
 
 async def test_a_mesh_that_is_gone_and_comes_back_is_joined_again(site: SingleSite) -> None:

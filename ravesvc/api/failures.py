@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 
 from ravesvc.api.refusal import diagnose, names_session
-from ravesvc.common import json_fields
+from ravesvc.common import dates, json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 
@@ -106,7 +106,7 @@ def pause(error: RaveError) -> float | None:
 
 def pause_words(host: str, seconds: float, wall: Callable[[], float] = time.time) -> str:
     """A pause that has `seconds` left, in a sentence; `wall` tells the time of day."""
-    return f"{host} asks for a pause until {time.strftime('%H:%M:%S', time.localtime(wall() + seconds))}"
+    return f"{host} asks for a pause until {dates.in_sentence(wall() + seconds)}"
 
 
 def _time(text: str) -> float | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ravesvc.blocklist.model import SERVICE, Block, MeshMemory, Reason
+from ravesvc.common import dates
 from ravesvc.common.text import count, printable
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import Action, Decision
@@ -35,15 +35,15 @@ class ExplainInput:
     obstacle: RaveError | None = None
 
 
-def explain(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
-    """The answer in sentences, the most important first; `date` writes a time for people."""
+def explain(facts: ExplainInput) -> list[str]:
+    """The answer in sentences, the most important first."""
     record = facts.record
     said = [_state(record)]
     if facts.obstacle:
         said.append(f"No bot is started now: {facts.obstacle}.")
-    said += _discovery(facts, date)
+    said += _discovery(facts)
     if record.block:
-        said.append(_block(record.block, date(facts.blocked_since)))
+        said.append(_block(record.block, facts.blocked_since))
     if facts.memory.failures:
         failed = count(facts.memory.failures, "failed attempt")
         said.append(f"{failed} since a connection last held: {facts.memory.last_error}.")
@@ -55,7 +55,7 @@ def explain(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
         said.append(_unshown(record.worker.unshown))
     if facts.outdated:
         said.append("Its process runs an older program or other settings: ravectl roll replaces it.")
-    said.append(_next(facts, date))
+    said.append(_next(facts))
     return [each for each in said if each]
 
 
@@ -97,24 +97,28 @@ def _count(number: int) -> int:
     return min(number, 2**32 - 1)
 
 
+def _on(microseconds: int) -> str:
+    return f"on {dates.in_sentence(microseconds / 1_000_000)}"
+
+
 def _state(record: MeshState) -> str:
     title = f" ({record.title})" if record.title else ""
     why = f": {record.reason}" if record.reason else ""
     return f"Mesh {record.mesh}{title} is {record.state}{why}."
 
 
-def _block(block: Block, since: str) -> str:
+def _block(block: Block, since: int) -> str:
     if block.reason is Reason.HELD:
-        return f"It was stopped {since}, by {block.actor}, and is held until it is started."
+        return f"It was stopped {_on(since)}, by {block.actor}, and is held until it is started."
     times = f", {count(block.count, 'time')} in a row" if block.count > 1 else ""
-    return f"It was put on the blocklist {since}, by {block.actor}: {block.describe()}{times}."
+    return f"It was put on the blocklist {_on(since)}, by {block.actor}: {block.describe()}{times}."
 
 
 def _unshown(messages: int) -> str:
     return f"{count(messages, 'message')} not shown by the server, as far as its process can tell: it saw no echo."
 
 
-def _discovery(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
+def _discovery(facts: ExplainInput) -> list[str]:
     if not facts.last_discovery:
         known = "Discovery has not answered yet."
     elif facts.record.listed is None:
@@ -122,12 +126,12 @@ def _discovery(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
     else:
         how = "as an invitation" if facts.record.listed.invited else "as a mesh that is open to the bot"
         if facts.record.missing:
-            known = f"Discovery listed it {how}, but its last list, read {date(facts.last_discovery)}, lacks it."
+            known = f"Discovery listed it {how}, but its last list, read {_on(facts.last_discovery)}, lacks it."
         elif facts.record.unread:
-            read = f"{date(facts.last_discovery)}, was not read as far as that"
+            read = f"{_on(facts.last_discovery)}, was not read as far as that"
             known = f"Discovery listed it {how}, but its last list, read {read}."
         else:
-            known = f"Discovery lists it {how}, last read {date(facts.last_discovery)}."
+            known = f"Discovery lists it {how}, last read {_on(facts.last_discovery)}."
     if facts.discovery_error is None:
         return [known]
     return [known, f"Discovery fails now, so what was known goes on: {facts.discovery_error.message}."]
@@ -140,14 +144,14 @@ def _unit(record: MeshState) -> str:
     return f"Its unit is {run.active_state} ({run.sub_state}){restarts}{exited}."
 
 
-def _next(facts: ExplainInput, date: Callable[[int], str]) -> str:
+def _next(facts: ExplainInput) -> str:
     record, decision = facts.record, facts.decision
     if record.state == "connected":
         return ""
     if record.run.phase is RunPhase.WAITING:
         return "Next: systemd starts it again in a moment."
     if record.block:
-        return f"Next: {_end(record, record.block, date(facts.retry) if facts.retry else '')}."
+        return f"Next: {_end(record, record.block, facts.retry)}."
     if record.state == "unhealthy":
         return "Next: it is restarted."
     if record.run.runs:
@@ -159,8 +163,8 @@ def _next(facts: ExplainInput, date: Callable[[int], str]) -> str:
     return f"Next: nothing, because {decision.reason}." if decision.reason != record.reason else ""
 
 
-def _end(record: MeshState, block: Block, retry: str) -> str:
-    """What ends a block; `retry` is when it ends by itself, empty for never."""
+def _end(record: MeshState, block: Block, retry: int) -> str:
+    """What ends a block; `retry` is when it ends by itself, 0 for never."""
     known = record.listed or record.former
     # Leaving a mesh deletes its invitation. One that is open may be listed all the same.
     by_invitation = known is None or known.invited
@@ -174,4 +178,4 @@ def _end(record: MeshState, block: Block, retry: str) -> str:
     if block.reason is Reason.GONE and block.actor == SERVICE:
         return "it is started when discovery lists it again"
     listed = "" if record.listed else ", if discovery lists it then"
-    return f"it is tried again {retry}{listed}"
+    return f"it is tried again {_on(retry)}{listed}"

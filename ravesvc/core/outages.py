@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ravesvc.common import dates
 from ravesvc.common.text import count
 
 log = logging.getLogger(__name__)
@@ -195,15 +196,15 @@ class Outages:
         waiting: dict[str, str] = {}
         for outage in self._lasting():
             if outage.retry_at > now:
-                again = self._time(self._wall() + outage.retry_at - now)
-                why = f"{outage.verdict.describe()}; it is tried again at {again}"
+                again = dates.in_sentence(self._wall() + outage.retry_at - now)
+                why = f"{outage.verdict.describe()}; it is tried again on {again}"
                 waiting |= dict.fromkeys((outage.meshes & wanted) - outage.released, why)
         return waiting
 
     def sentences(self) -> list[str]:
         """The outages, a sentence each."""
         return [
-            f"{outage.verdict.describe()} (since {self._time(outage.since)}, trying again with back-off)"
+            f"{outage.verdict.describe()} (since {dates.in_sentence(outage.since)}, trying again with back-off)"
             for outage in self._lasting()
         ]
 
@@ -236,6 +237,3 @@ class Outages:
     def _settled(self, mesh: str) -> bool:
         since = self._connected.get(mesh)
         return since is not None and self._clock() - since >= SETTLED_S
-
-    def _time(self, wall: float) -> str:
-        return time.strftime("%H:%M", time.localtime(wall))

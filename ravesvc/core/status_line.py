@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import bisect
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ravesvc.api.refusal import IDENTITY_REFUSALS
+from ravesvc.common import dates
 from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 
@@ -103,7 +103,7 @@ def _meshes(now: Situation) -> str:
         return ""
     parts = [count(len(now.states), "mesh")]
     parts += [f"{now.states.count(state)} {state}" for state in sorted(set(now.states))]
-    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.stale_since))
+    since = dates.in_sentence(now.stale_since)
     error = now.discovery_error
     paused = now.pauses and error and error.code is Code.RATE_LIMITED
     if error and error.code not in _ACCOUNT_REFUSALS and not now.obstacle and not paused:
@@ -126,9 +126,8 @@ def _kicks(kicks: Sequence[float]) -> str:
             most, began = number, first
     if most < _LEAST_KICKS:
         return ""
-    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
     undo = "if by mistake: ravectl blocklist remove --reason kicked, then invite the bot again"
-    return f"kicked from {most} meshes at once at {at} ({undo})"
+    return f"kicked from {most} meshes at once on {dates.in_sentence(began)} ({undo})"
 
 
 def _some(sentences: Sequence[str]) -> str:

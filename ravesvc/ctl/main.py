@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ravesvc.common import extras
+from ravesvc.common import dates, extras
 from ravesvc.ctl import command_line, exit_status
 from ravesvc.ctl.client import connected
 from ravesvc.ctl.exit_status import Exit
@@ -19,6 +19,7 @@ from ravesvc.errors import RaveError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. A wrong command line ends the process with 2."""
+    dates.use_zone_of_the_machine()
     _prepare()
     options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     try:

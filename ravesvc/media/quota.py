@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from datetime import datetime, time, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,11 +30,6 @@ def wait_words(seconds: float) -> str:
     if minutes < 90:
         return _("in a minute") if minutes == 1 else _("in {number} minutes", number=minutes)
     return _("in {number} hours", number=round(minutes / 60))
-
-
-def ends_words(ends: float) -> str:
-    """A point in time for a log: "2026-11-30 08:00 UTC"."""
-    return f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _pacific() -> tzinfo:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ravesvc.common import dates
 from ravesvc.common.json_fields import Object
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.video import Video
@@ -98,7 +99,7 @@ class YouTubeProvider:
         error = youtube_answers.refusal(status, answer)
         if error.attributes.get("used_up"):
             self._cache.set_quota_used(what, today.date, self._allowed[what])
-            _log.warning("YouTube says that the key's quota is used up until %s", quota.ends_words(today.ends))
+            _log.warning("YouTube says that the key's quota is used up until %s", dates.date(today.ends))
             raise self._used_up(what, today) from error
         if error.code is Code.CONFIG:
             _log.error("YouTube does not accept the key (HTTP %d): see rave.yaml(5), videos", status)

@@ -114,6 +114,14 @@ def test_plan_and_explain(site: Site) -> None:
         assert words in said
     assert "no mesh" in site.sh("ravectl explain 00000000-0000-4000-8000-000000000000", check=False)
     assert meshes
+    # The list goes by the zone of the machine too, whatever the caller's is.
+    site.sh(f"ravectl blocklist add {running}")
+    listed, explained = (
+        site.sh(f"TZ=IST-5:30 ravectl {words}") for words in ("blocklist list", f"explain {running}")
+    )
+    since = re.search(r"operator +(\S+) (\S+)", listed)
+    assert since
+    assert f"{since[1]} at {since[2]}" in explained, (listed, explained)
 
 
 def test_at_most_so_many_processes_invited_meshes_first(site: Site) -> None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hypothesis
 import pytest
 
+from ravesvc.common import dates
 from ravesvc.simulator.state_dir import StateDir
 from tests.unit import marking
 from tests.unit.authority import Authority, make_authority
@@ -55,6 +57,17 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   </policy>
 </busconfig>
 """
+
+
+@pytest.fixture
+def utc() -> Iterator[None]:
+    """The zone of this process, and of a ravectl that runs in it, is UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        patch.setattr(dates, "use_zone_of_the_machine", lambda: None)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def use_dbus_fast() -> None:

@@ -38,10 +38,11 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     if not admins:
         output.print_line("There are no admins.")
         return
+    dates = output.date_column([added_at for *_others, added_at in admins])
     rows = [
         # The service names owners themselves as those who have added them, and 0 where that user was forgotten.
-        [str(user), "operator" if added_by == user else str(added_by or "-"), output.date(added_at)]
-        for user, added_by, added_at in admins
+        [str(user), "operator" if added_by == user else str(added_by or "-"), date]
+        for (user, added_by, _), date in zip(admins, dates, strict=True)
     ]
     output.print_table(["USER", "ADDED BY", "SINCE"], rows)
 

@@ -54,12 +54,16 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     if not entries:
         output.print_line("The blocklist is empty.")
         return
+    since = output.date_column([entry[3] for entry in entries])
+    until = output.date_column([entry[4] for entry in entries])
     rows = [
         [
-            *(mesh, output.title(title), reason, output.date(since)),
-            *(output.date(until) if until else "for ever", actor, str(count), detail),
+            *(mesh, output.title(title), reason, begin),
+            *(end if ends else "for ever", actor, str(times), detail),
         ]
-        for mesh, title, reason, since, until, detail, actor, count in entries
+        for (mesh, title, reason, _, ends, detail, actor, times), begin, end in zip(
+            entries, since, until, strict=True
+        )
     ]
     output.print_table(["MESH", "TITLE", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
 
@@ -89,7 +93,8 @@ def _history(service: Service, options: argparse.Namespace) -> None:
     if not events:
         output.print_line(f"Nothing has happened to mesh {mesh}.")
         return
-    rows = [[output.date(at), what, reason, actor, detail] for at, what, reason, actor, detail in events]
+    dates = output.date_column([event[0] for event in events])
+    rows = [[date, *event[1:]] for date, event in zip(dates, events, strict=True)]
     output.print_table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
 
 

@@ -31,7 +31,10 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     if not users:
         output.print_line("No user is ignored, unless the option ignored_users in rave.yaml names some.")
         return
-    rows = [[str(user), str(by) if by else "operator", output.date(at)] for user, by, at in users]
+    dates = output.date_column([at for _user, _by, at in users])
+    rows = [
+        [str(user), str(by) if by else "operator", date] for (user, by, _at), date in zip(users, dates, strict=True)
+    ]
     output.print_table(["USER", "ADDED BY", "SINCE"], rows)
 
 

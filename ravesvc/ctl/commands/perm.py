@@ -30,9 +30,10 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     if not permissions:
         output.print_line("Nothing is set: every command has its default permission.")
         return
+    dates = output.date_column([updated_at for *_others, updated_at in permissions])
     rows = [
-        [command, _WHOM[requires_admin], output.date(updated_at), description]
-        for command, requires_admin, description, updated_at in permissions
+        [command, _WHOM[requires_admin], date, description]
+        for (command, requires_admin, description, _), date in zip(permissions, dates, strict=True)
     ]
     output.print_table(["COMMAND", "FOR", "SINCE", "DESCRIPTION"], rows)
 

@@ -47,12 +47,13 @@ def _list(changes: Sequence[ChatChangeRow]) -> None:
     if not changes:
         output.print_line("Nothing was changed from rooms.")
         return
+    dates = output.date_column([each.at for each in changes])
     rows = [
         [
-            *(str(each.number), output.date(each.at), each.mesh, str(each.user) if each.user else "-"),
+            *(str(each.number), date, each.mesh, str(each.user) if each.user else "-"),
             f"{each.words} (undone)" if each.undone else each.words,
         ]
-        for each in changes
+        for each, date in zip(changes, dates, strict=True)
     ]
     output.print_table(["NUMBER", "WHEN", "MESH", "USER", "CHANGE"], rows)
 

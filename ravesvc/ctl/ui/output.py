@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 
+from ravesvc.common import dates
 from ravesvc.common.error_text import Audience, present
 from ravesvc.common.text import count, printable
 from ravesvc.ctl.ui import columns
@@ -95,8 +95,13 @@ def confirm(question: str) -> bool:
 
 
 def date(microseconds: int) -> str:
-    """A time since the epoch, in the local time zone; 0 is none."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(microseconds // 1_000_000)) if microseconds else "-"
+    """A time in microseconds since the epoch; 0 is none."""
+    return date_column([microseconds])[0]
+
+
+def date_column(times: Sequence[int]) -> list[str]:
+    """The same for times of one list, see `ravesvc.common.dates`."""
+    return dates.dates([each / 1_000_000 for each in times])
 
 
 def title(text: str) -> str:

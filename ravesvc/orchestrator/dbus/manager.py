@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from typing import ClassVar
 
@@ -306,7 +305,7 @@ class ManagerObject(Interface):
         Errors: InvalidArgument, NoSuchMesh.
         """
         facts = self._facts(self._record(id))
-        return [printable(line, _MAX_TEXT_CHARS) for line in explain(facts, _date)], {
+        return [printable(line, _MAX_TEXT_CHARS) for line in explain(facts)], {
             name: Variant(_DETAILS[name], value) for name, value in details(facts).items()
         }
 
@@ -432,11 +431,6 @@ class ManagerObject(Interface):
             silence=self._reconciler.health.silence(record.mesh),
             obstacle=self._discovery.obstacle,
         )
-
-
-def _date(microseconds: int) -> str:
-    """A time since the epoch for people, in the time zone of the machine."""
-    return time.strftime("on %Y-%m-%d at %H:%M", time.localtime(microseconds // 1_000_000))
 
 
 def _no_such_mesh(mesh: str) -> RaveError:

@@ -13,6 +13,8 @@ from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 
+pytestmark = pytest.mark.usefixtures("utc")
+
 FILM = Mesh("m", "server.example", "A film", True, ())
 UP = RunState(phase=RunPhase.RUNNING, process=7, active_state="active", sub_state="running")
 STARTING = RunState(phase=RunPhase.STARTING, process=7, active_state="activating", sub_state="start")
@@ -33,12 +35,10 @@ FULL = Decision("m", Action.SKIP, "max_processes (1) is reached")
 RESTING = Decision("m", Action.SKIP, "it has ended; a later round of discovery starts it again")
 KICKED = Decision("m", Action.SKIP, "the bot was kicked")
 
-LISTED = "Discovery lists it as an invitation, last read on day 50."
+SECOND_US = 1_000_000
+BEGIN, END = "on 1970-01-01 at 00:00:40 UTC", "on 1970-01-01 at 00:01:30 UTC"
+LISTED = "Discovery lists it as an invitation, last read on 1970-01-01 at 00:00:50 UTC."
 DEAD = "Its unit is inactive (dead)."
-
-
-def date(microseconds: int) -> str:
-    return f"on day {microseconds}"
 
 
 def block(reason: Reason, **values: Any) -> Block:
@@ -55,7 +55,7 @@ def facts(
     last_exit: str = "",
     **known: Any,
 ) -> ExplainInput:
-    """A mesh that is listed, was last read on day 50, and is not doing anything."""
+    """A mesh that is listed, was last read 50 seconds after 1970, and is not doing anything."""
     record = MeshState(
         "m",
         listed=listed,
@@ -69,7 +69,7 @@ def facts(
         "memory": MeshMemory(),
         "retry": 0,
         "blocked_since": 0,
-        "last_discovery": 50,
+        "last_discovery": 50 * SECOND_US,
         "discovery_error": None,
         "outdated": False,
         "silence": 0.0,
@@ -82,7 +82,7 @@ def connected() -> WorkerState:
 
 
 def test_a_mesh_that_is_connected_needs_few_words() -> None:
-    assert explain(facts(run=UP, worker=connected(), decision=KEEP, silence=4.4), date) == [
+    assert explain(facts(run=UP, worker=connected(), decision=KEEP, silence=4.4)) == [
         "Mesh m (A film) is connected.",
         LISTED,
         "Its unit is active (running).",
@@ -92,22 +92,22 @@ def test_a_mesh_that_is_connected_needs_few_words() -> None:
 
 def test_a_mesh_is_named_by_its_title_if_it_has_one() -> None:
     for listed in (None, Mesh("m", None, "", False, ())):
-        said = explain(facts(run=UP, worker=connected(), decision=KEEP, listed=listed), date)
+        said = explain(facts(run=UP, worker=connected(), decision=KEEP, listed=listed))
         assert said[0] == "Mesh m is connected."
-    assert said[1] == "Discovery lists it as a mesh that is open to the bot, last read on day 50."
+    assert said[1] == "Discovery lists it as a mesh that is open to the bot, last read on 1970-01-01 at 00:00:50 UTC."
 
 
 def test_a_kick_is_told_with_whoever_has_heard_of_it_and_what_to_do() -> None:
     known = facts(
         blocked=block(Reason.KICKED),
-        blocked_since=40,
+        blocked_since=40 * SECOND_US,
         decision=KICKED,
         last_exit="exit status 80 (kicked)",
     )
-    assert explain(known, date) == [
+    assert explain(known) == [
         "Mesh m (A film) is blocked: the bot was kicked.",
         LISTED,
-        "It was put on the blocklist on day 40, by service: the bot was kicked.",
+        f"It was put on the blocklist {BEGIN}, by service: the bot was kicked.",
         "Its unit is inactive (dead); its last process ended with exit status 80 (kicked).",
         "Next: nothing, until it is unblocked (ravectl blocklist remove m), and the bot is invited again.",
     ]
@@ -117,32 +117,34 @@ def test_a_block_that_ends_is_told_with_the_next_try_and_how_often_it_was() -> N
     failures = block(Reason.CONNECTION_FAILURES, detail="no route to host", until=90, count=3)
     known = facts(
         blocked=failures,
-        blocked_since=40,
-        retry=90,
+        blocked_since=40 * SECOND_US,
+        retry=90 * SECOND_US,
         memory=MeshMemory(blocks=3, last_error="no route to host"),
         decision=Decision("m", Action.SKIP, failures.describe()),
     )
-    assert explain(known, date) == [
+    assert explain(known) == [
         "Mesh m (A film) is blocked: it could not be reached: no route to host.",
         LISTED,
-        "It was put on the blocklist on day 40, by service: it could not be reached: no route to host,"
-        " 3 times in a row.",
+        f"It was put on the blocklist {BEGIN}, by service: it could not be reached: no route to host, "
+        "3 times in a row.",
         DEAD,
-        "Next: it is tried again on day 90.",
+        f"Next: it is tried again {END}.",
     ]
 
 
 @pytest.mark.parametrize("actor", ["systemctl", "ann"])
 def test_a_hold_is_told_with_whoever_has_stopped_it(actor: str) -> None:
     held = block(Reason.HELD, actor=actor)
-    said = explain(facts(blocked=held, blocked_since=40, decision=Decision("m", Action.SKIP, held.describe())), date)
+    said = explain(
+        facts(blocked=held, blocked_since=40 * SECOND_US, decision=Decision("m", Action.SKIP, held.describe()))
+    )
     assert said[0] == "Mesh m (A film) is held: it was stopped by an operator."
-    assert f"It was stopped on day 40, by {actor}, and is held until it is started." in said
+    assert f"It was stopped {BEGIN}, by {actor}, and is held until it is started." in said
     assert said[-1] == "Next: nothing, until it is started: ravectl start m."
 
 
 def test_a_mesh_that_has_no_place_is_told_what_it_waits_for_once() -> None:
-    assert explain(facts(decision=FULL), date) == [
+    assert explain(facts(decision=FULL)) == [
         "Mesh m (A film) is stopped: max_processes (1) is reached.",
         LISTED,
         DEAD,
@@ -152,7 +154,7 @@ def test_a_mesh_that_has_no_place_is_told_what_it_waits_for_once() -> None:
 def test_a_mesh_whose_process_has_ended_by_itself_waits_for_a_round() -> None:
     worker = WorkerState(last_error="Rave does not answer")
     known = facts(worker=worker, decision=RESTING, last_exit="exit status 83 (unreachable)")
-    assert explain(known, date) == [
+    assert explain(known) == [
         "Mesh m (A film) is stopped: Rave does not answer.",
         LISTED,
         "Its unit is inactive (dead); its last process ended with exit status 83 (unreachable).",
@@ -161,14 +163,14 @@ def test_a_mesh_whose_process_has_ended_by_itself_waits_for_a_round() -> None:
 
 
 def test_a_mesh_that_is_about_to_be_started() -> None:
-    said = explain(facts(decision=START), date)
+    said = explain(facts(decision=START))
     assert said[0] == "Mesh m (A film) is stopped: discovery lists it."
     assert said[-1] == "Next: it is started."
 
 
 def test_a_crash_loop_is_systemds() -> None:
     known = facts(run=RESTARTING, decision=KEEP, last_exit="signal SIGKILL")
-    assert explain(known, date) == [
+    assert explain(known) == [
         "Mesh m (A film) is restarting.",
         LISTED,
         "Its unit is activating (auto-restart), restarted 2 times; its last process ended with signal SIGKILL.",
@@ -185,7 +187,7 @@ def test_attempts_that_have_failed_are_counted() -> None:
         memory=MeshMemory(failures=2, last_error="no route to host"),
         silence=1.0,
     )
-    assert explain(known, date) == [
+    assert explain(known) == [
         "Mesh m (A film) is disconnected: no route to host.",
         LISTED,
         "2 failed attempts since a connection last held: no route to host.",
@@ -196,14 +198,14 @@ def test_attempts_that_have_failed_are_counted() -> None:
 
 
 def test_a_process_that_starts_goes_on() -> None:
-    said = explain(facts(run=STARTING, decision=KEEP), date)
+    said = explain(facts(run=STARTING, decision=KEEP))
     assert said[0] == "Mesh m (A film) is starting."
     assert said[-1] == "Next: its process goes on trying to connect."
 
 
 def test_a_failed_unit_is_examined_first() -> None:
     examined = Decision("m", Action.SKIP, "its last run is being examined")
-    assert explain(facts(run=FAILED, decision=examined, last_exit="exit status 80 (kicked)"), date) == [
+    assert explain(facts(run=FAILED, decision=examined, last_exit="exit status 80 (kicked)")) == [
         "Mesh m (A film) is failed: its last run is being examined.",
         LISTED,
         "Its unit is failed (failed); its last process ended with exit status 80 (kicked).",
@@ -212,14 +214,14 @@ def test_a_failed_unit_is_examined_first() -> None:
 
 def test_while_discovery_fails_what_was_known_goes_on() -> None:
     error = RaveError(Code.SERVER_ERROR, "Rave answered 500", hint="wait")
-    said = explain(facts(run=UP, worker=connected(), decision=KEEP, discovery_error=error), date)
+    said = explain(facts(run=UP, worker=connected(), decision=KEEP, discovery_error=error))
     assert said[1:3] == [LISTED, "Discovery fails now, so what was known goes on: Rave answered 500."]
 
 
 def test_before_the_first_round_nobody_knows() -> None:
     undecided = Decision("m", Action.SKIP, "discovery has not answered yet")
     error = RaveError(Code.SERVER_ERROR, "Rave answered 500")
-    said = explain(facts(last_discovery=0, listed=None, decision=undecided, discovery_error=error), date)
+    said = explain(facts(last_discovery=0, listed=None, decision=undecided, discovery_error=error))
     assert said[:3] == [
         "Mesh m is stopped: discovery has not answered yet.",
         "Discovery has not answered yet.",
@@ -228,7 +230,7 @@ def test_before_the_first_round_nobody_knows() -> None:
 
 
 def test_a_mesh_that_is_not_listed() -> None:
-    said = explain(facts(listed=None, blocked=block(Reason.OPERATOR), blocked_since=40), date)
+    said = explain(facts(listed=None, blocked=block(Reason.OPERATOR), blocked_since=40 * SECOND_US))
     assert said[1] == "Discovery does not list it."
 
 
@@ -243,19 +245,19 @@ def test_a_mesh_that_is_not_listed() -> None:
 def test_an_older_list_is_not_shown_as_todays(missing: bool, unread: bool, listed: bool, words: str) -> None:
     shown = facts(listed=Mesh("m", None, "", True, ()))
     shown.record.missing, shown.record.unread = missing, unread
-    said = explain(shown, date)[1]
+    said = explain(shown)[1]
     assert said.startswith(words)
     assert ("lacks it" in said, "was not read as far as that" in said) == (missing, unread)
     assert details(shown)["Listed"] is listed
 
 
 def test_an_old_process_is_told_with_the_way_to_replace_it() -> None:
-    said = explain(facts(run=UP, worker=connected(), decision=KEEP, outdated=True), date)
+    said = explain(facts(run=UP, worker=connected(), decision=KEEP, outdated=True))
     assert said[-1] == "Its process runs an older program or other settings: ravectl roll replaces it."
 
 
 def test_a_mesh_that_no_plan_knows() -> None:
-    assert explain(facts(listed=None), date) == [
+    assert explain(facts(listed=None)) == [
         "Mesh m is stopped.",
         "Discovery does not list it.",
         DEAD,
@@ -274,35 +276,45 @@ REMOVE = "nothing, until it is unblocked (ravectl blocklist remove m)"
         (block(Reason.KICKED), None, f"{REMOVE}, and the bot is invited again"),
         (block(Reason.KICKED), OPEN, REMOVE),
         (block(Reason.LEFT, until=90), None, "it is started when the bot is invited again"),
-        (block(Reason.LEFT, until=90), OPEN, "it is tried again on day 90"),
-        (block(Reason.LEFT, until=90, actor="blocklist.json"), FILM, "it is tried again on day 90"),
+        (block(Reason.LEFT, until=90), OPEN, f"it is tried again {END}"),
+        (
+            block(Reason.LEFT, until=90, actor="blocklist.json"),
+            FILM,
+            f"it is tried again {END}",
+        ),
         (block(Reason.GONE, until=90), None, "it is started when discovery lists it again"),
-        (block(Reason.CRASHES, until=90), FILM, "it is tried again on day 90"),
-        (block(Reason.CRASHES, until=90), None, "it is tried again on day 90, if discovery lists it then"),
+        (block(Reason.CRASHES, until=90), FILM, f"it is tried again {END}"),
+        (
+            block(Reason.CRASHES, until=90),
+            None,
+            f"it is tried again {END}, if discovery lists it then",
+        ),
     ],
 )
 def test_what_ends_a_block_is_told(blocked: Block, listed: Mesh | None, what: str) -> None:
-    known = facts(blocked=blocked, blocked_since=40, listed=listed, retry=blocked.until or 0)
-    assert explain(known, date)[-1] == f"Next: {what}."
+    known = facts(
+        blocked=blocked, blocked_since=40 * SECOND_US, listed=listed, retry=(blocked.until or 0) * SECOND_US
+    )
+    assert explain(known)[-1] == f"Next: {what}."
 
 
 def test_a_process_that_does_not_answer_is_restarted() -> None:
     worker = WorkerState(ready=True, healthy=False)
-    said = explain(facts(run=UP, worker=worker, decision=KEEP, silence=80.0), date)
+    said = explain(facts(run=UP, worker=worker, decision=KEEP, silence=80.0))
     assert said[0] == "Mesh m (A film) is unhealthy: its process does not answer."
     assert "Its process has answered 80 s ago." in said
     assert "restarted" in said[-1]
 
 
 def test_a_process_that_has_never_answered_has_not_answered_some_time_ago() -> None:
-    said = explain(facts(run=UP, worker=WorkerState(), decision=KEEP, silence=20.0), date)
+    said = explain(facts(run=UP, worker=WorkerState(), decision=KEEP, silence=20.0))
     assert not [line for line in said if "has answered" in line]
 
 
 def test_plugins_that_fail_are_named() -> None:
     worker = connected()
     worker.command_errors = ("greet.py, line 3: SyntaxError: invalid syntax",)
-    said = explain(facts(run=UP, worker=worker, decision=KEEP), date)
+    said = explain(facts(run=UP, worker=worker, decision=KEEP))
     assert "Plugins fail in it: greet.py, line 3: SyntaxError: invalid syntax." in said
     assert values(facts(run=UP, worker=worker, decision=KEEP))["CommandErrors"] == [*worker.command_errors]
 
@@ -319,7 +331,7 @@ def test_messages_that_a_server_does_not_show_are_told(count: int, words: str) -
     worker = connected()
     worker.unshown, worker.chat_form = count, "notification"
     said = facts(run=UP, worker=worker, decision=KEEP)
-    assert any(line.startswith(f"{words} not shown by the server") for line in explain(said, date))
+    assert any(line.startswith(f"{words} not shown by the server") for line in explain(said))
     assert (values(said)["UnshownMessages"], values(said)["ChatForm"]) == (count, "notification")
 
 
@@ -331,7 +343,7 @@ def test_the_details_of_a_connected_mesh() -> None:
         "Reason": "discovery lists it, and it runs",
         "Listed": True,
         "Invited": True,
-        "LastDiscoveryTimestamp": 50,
+        "LastDiscoveryTimestamp": 50 * SECOND_US,
         "DiscoveryError": "",
         "CommandErrors": [],
         "UnshownMessages": 0,
@@ -358,8 +370,8 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
     known = facts(
         listed=None,
         blocked=block(Reason.CRASHES, detail="x" * 1000 + "\n", actor="ann\n", until=90),
-        blocked_since=40,
-        retry=90,
+        blocked_since=40 * SECOND_US,
+        retry=90 * SECOND_US,
         memory=MeshMemory(failures=2, last_error="no route\nto host", blocks=4, quarantines=3),
         decision=Decision("m", Action.SKIP, "its process failed too often"),
         run=RESTARTING,
@@ -373,7 +385,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         "Reason": "its process failed too often",
         "Listed": False,
         "Invited": False,
-        "LastDiscoveryTimestamp": 50,
+        "LastDiscoveryTimestamp": 50 * SECOND_US,
         "DiscoveryError": "no route (wait)",
         "CommandErrors": [],
         "UnshownMessages": 0,
@@ -381,7 +393,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         "BlockReason": "crashes",
         "BlockDetail": "x" * 300,
         "BlockActor": "ann?",
-        "BlockSinceTimestamp": 40,
+        "BlockSinceTimestamp": 40 * SECOND_US,
         "Blocks": 4,
         "Quarantines": 3,
         "Attempts": 2,
@@ -392,7 +404,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         "LastExit": "signal SIGKILL",
         "SilenceUSec": 0,
         "Outdated": False,
-        "NextRetryTimestamp": 90,
+        "NextRetryTimestamp": 90 * SECOND_US,
     }
 
 

@@ -142,7 +142,7 @@ def test_others_are_not_held() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
     assert scene.outages.waiting(iter("abcd")).keys() == {"a", "b", "c"}
-    assert "it is tried again at " in scene.outages.waiting(["a"])["a"]
+    assert "it is tried again on " in scene.outages.waiting(["a"])["a"]
     (sentence,) = scene.outages.sentences()
     assert sentence.startswith("all meshes can't be reached: 403 (since ")
     assert sentence.endswith(", trying again with back-off)")

@@ -581,7 +581,7 @@ async def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(bus_a
         decision = site.reconciler.records[MESH].decision
         assert decision
         assert decision.action is Action.SKIP
-        assert "it is tried again at " in decision.reason
+        assert "it is tried again on " in decision.reason
         site.bots[third].emit("Connected")
         await site.state(third, "connected")
         site.starts.outages._connected[third] -= 10

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -8,7 +9,9 @@ from ravesvc.core.status_line import Situation, status_line
 from ravesvc.errors import Code, RaveError
 
 IDENTITY = RaveError(Code.IDENTITY, "Rave refuses us", hint="check the key")
-NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
+NOON = datetime(2026, 11, 28, 12, 3, tzinfo=UTC).timestamp()
+
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,7 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
             Situation(
                 waiting_for="Asking", discovery_error=RaveError(Code.SERVER_ERROR, "HTTP 500"), stale_since=NOON
             ),
-            "0 meshes, discovery fails, stale since 2026-11-28 12:03: HTTP 500",
+            "0 meshes, discovery fails, stale since 2026-11-28 at 12:03:00 UTC: HTTP 500",
         ),
         (Situation(states=["connected", "blocked", "connected"]), "3 meshes, 1 blocked, 2 connected"),
         (
@@ -56,7 +59,7 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
         ),
         (
             Situation(discovery_error=RaveError(Code.SERVER_ERROR, "HTTP 500"), stale_since=NOON),
-            "0 meshes, discovery fails, stale since 2026-11-28 12:03: HTTP 500",
+            "0 meshes, discovery fails, stale since 2026-11-28 at 12:03:00 UTC: HTTP 500",
         ),
         (
             Situation(states=["connected"], list_too_long="the list has more than 100 pages"),
@@ -65,7 +68,7 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
         (
             Situation(losses_held_back=4, stale_since=NOON),
             "0 meshes, the loss of 4 is not believed, "
-            "stale since 2026-11-28 12:03 (ravectl discover --confirm-losses)",
+            "stale since 2026-11-28 at 12:03:00 UTC (ravectl discover --confirm-losses)",
         ),
         (
             Situation(
@@ -95,7 +98,7 @@ def test_the_line(situation: Situation, line: str) -> None:
 def test_kicks_from_everywhere_are_one_event(offsets: list[float], number: int) -> None:
     line = status_line(Situation(kicks=[NOON + offset for offset in offsets]))
     if number:
-        assert f"kicked from {number} meshes at once at 2026-11-28 12:03 (" in line
+        assert f"kicked from {number} meshes at once on 2026-11-28 at 12:03:00 UTC (" in line
         assert "ravectl blocklist remove --reason kicked" in line
     else:
         assert "kicked" not in line

@@ -43,11 +43,9 @@ class Piped(io.TextIOWrapper):
 
 
 @pytest.fixture
-def bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def bus(bus_address: str, utc: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of the bus that ravectl calls."""
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     return bus_address
 
 
@@ -68,9 +66,9 @@ def test_admins(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
     assert main(["admin", "list"]) == 0
     assert capsys.readouterr().out == (
         "USER  ADDED BY  SINCE\n"
-        "101   operator  2024-01-08 10:00\n"
+        "101   operator  2024-01-08 10:00:00 UTC\n"
         "102   101       -\n"
-        "1030  -         2024-01-08 10:00\n"
+        "1030  -         2024-01-08 10:00:00 UTC\n"
     )  # fmt: skip
     for changed, added, removed in ((True, "now", "no longer an"), (False, "already", "is no")):
         manager.changed = changed
@@ -98,7 +96,7 @@ def test_ignored_users(manager: FakeManagerObject, capsys: pytest.CaptureFixture
     assert main(["ignore", "list"]) == 0
     assert capsys.readouterr().out == (
         "USER  ADDED BY  SINCE\n"
-        "101   operator  2024-01-08 10:00\n"
+        "101   operator  2024-01-08 10:00 UTC\n"
         "102   101       -\n"
     )  # fmt: skip
     for changed, added, removed in ((True, "now", "no longer on"), (False, "already", "not on")):
@@ -141,8 +139,8 @@ def test_changes_from_rooms_are_listed(manager: FakeManagerObject, capsys: pytes
     assert main(["admin", "undo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NUMBER", "WHEN", "MESH", "USER", "CHANGE"]
-    assert lines[1] == f"1       2024-01-08 10:00  {A_MESH}  101   made user 102 an admin (undone)"
-    assert lines[2] == f"2       2024-01-08 10:00  {A_MESH}  -     had user 7 ignored"
+    assert lines[1] == f"1       2024-01-08 10:00:00 UTC  {A_MESH}  101   made user 102 an admin (undone)"
+    assert lines[2] == f"2       2024-01-08 10:00:00 UTC  {A_MESH}  -     had user 7 ignored"
     assert lines[4].endswith("set the command? ping to be for all users")
     assert manager.asked == ["ListChatChanges"] * 2
 
@@ -201,9 +199,9 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
     manager.permissions = [["leave", False, "goes\x1b[2J", WHEN_US], ["ping", True, "", WHEN_US]]
     assert main(["perm", "list"]) == 0
     assert capsys.readouterr().out == (
-        "COMMAND  FOR    SINCE             DESCRIPTION\n"
-        "leave    user   2024-01-08 10:00  goes?[2J\n"
-        "ping     admin  2024-01-08 10:00\n"
+        "COMMAND  FOR    SINCE                    DESCRIPTION\n"
+        "leave    user   2024-01-08 10:00:00 UTC  goes?[2J\n"
+        "ping     admin  2024-01-08 10:00:00 UTC\n"
     )
     manager.asked.clear()
     assert main(["perm", "set", "ping", "admin"]) == 0
@@ -611,8 +609,9 @@ def test_hostile_text(capsys: pytest.CaptureFixture[str]) -> None:
 # As a program
 
 
-def ravectl(bus: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+def ravectl(bus: str, *arguments: str, zone: str = "UTC0", **options: object) -> subprocess.Popen[str]:
     environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus, "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment["TZ"] = zone
     return subprocess.Popen(
         [sys.executable, "-c", "import sys; from ravesvc.ctl.main import main; sys.exit(main())", *arguments],
         env=environment,
@@ -629,6 +628,23 @@ def test_a_terminal_that_knows_few_characters(bus: str, manager: FakeManagerObje
     said, error = ravectl(bus, "perm", "list", stdout=subprocess.PIPE).communicate(timeout=20)
     assert "Zo?" in said, error
     assert not error
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("zone", ["IST-5:30", "UTC0"])
+def test_lists_and_the_sentences_of_the_service_have_one_zone(
+    bus: str, manager: FakeManagerObject, zone: str
+) -> None:
+    manager.admins = [[ANN, ANN, WHEN_US]]
+    listed, error = ravectl(bus, "admin", "list", zone=zone, stdout=subprocess.PIPE).communicate(timeout=20)
+    assert not error
+    since = re.search(r"operator +(\S+) (\S+) (\S+)", listed)
+    assert since, listed
+    # The service has no TZ.
+    code = f"from ravesvc.common import dates; print(dates.in_sentence({WHEN_US // 1_000_000}))"
+    said = subprocess.check_output([sys.executable, "-c", code], env={}, text=True)
+    assert said.startswith(f"{since[1]} at {since[2]}:")
+    assert said.endswith(f" {since[3]}\n")
 
 
 @pytest.mark.process

@@ -22,7 +22,6 @@ from ravesvc.core.plan import Action, Decision
 from ravesvc.core.run_state import RunState
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import memory
-from ravesvc.ctl.ui import output
 from ravesvc.doctor import checks, machine, sandbox
 from ravesvc.doctor.finding import held
 from tests.unit.conftest import BusDaemon
@@ -59,11 +58,9 @@ COMMANDS = {
 
 
 @pytest.fixture
-def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def service(bus_daemon: BusDaemon, utc: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     """A service with two rooms, of which one can't be reached, and a third from which its bot was kicked."""
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     monkeypatch.setattr(memory, "used", lambda: {FILM: 19 << 20, TALK: 18 << 20})
     fake = FakeService(bus_daemon.address)
     fill_meshes(fake)
@@ -88,10 +85,10 @@ def fill_meshes(fake: FakeService) -> None:
         [FILM, "keep", "discovery lists it, and it runs"],
         [KICKED, "skip", "the bot was kicked"],
     ]
-    manager.lines = explain(after_a_kick(), output.date)
+    manager.lines = explain(after_a_kick())
     fake.blocklist.entries = [
         [KICKED, "kicked", MORNING_US, 0, "", "service", 1],
-        [TALK, "operator", MORNING_US, MORNING_US + 90 * MINUTE_US, "spam", "ann", 1],
+        [TALK, "operator", MORNING_US + 5 * MINUTE_US, MORNING_US + 90 * MINUTE_US, "spam", "ann", 1],
     ]
     fake.blocklist.titles = {KICKED: "Old room", TALK: "Talk"}
     fake.blocklist.events = [
@@ -139,7 +136,7 @@ def fill_store(fake: FakeService) -> None:
         "Status": Variant("s", "3 meshes, 1 connected, 1 blocked"),
         "LastDiscoveryTimestamp": Variant("t", now_us - 2 * MINUTE_US),
     }
-    manager.admins = [[ANN, ANN, MORNING_US], [BOB, ANN, MORNING_US]]
+    manager.admins = [[ANN, ANN, MORNING_US], [BOB, ANN, MORNING_US + 20 * MINUTE_US]]
     manager.ignored = [[100000007, 0, MORNING_US]]
     manager.permissions = [["ping", True, "", MORNING_US]]
     manager.chat_changes = [

@@ -25,10 +25,8 @@ BLOCKED = "9f8e7d6c-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
 
 
 @pytest.fixture
-def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def service(bus_address: str, utc: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     fake = FakeService(bus_address)
     fake.manager.meshes = [[mesh, "A film", "connected", "/"] for mesh in (FIRST, SECOND)]
     fake.blocklist.entries = [[BLOCKED, "kicked", WHEN_US, 0, "", "service", 1]]
@@ -280,9 +278,9 @@ def test_the_list(service: FakeService, capsys: pytest.CaptureFixture[str]) -> N
     service.blocklist.titles[FIRST] = "A\x1b film"
     assert main(["blocklist", "list"]) == 0
     assert capsys.readouterr().out == (
-        f"{'MESH':36}  TITLE    REASON   SINCE             UNTIL             BY       COUNT  DETAIL\n"
-        f"{BLOCKED}  -        kicked   2024-01-08 10:00  for ever          service  1\n"
-        f"{FIRST}  A? film  crashes  2024-01-08 10:00  2024-01-08 11:00  alice    12     exit?[2J\n"
+        f"{'MESH':36}  TITLE    REASON   SINCE                    UNTIL                 BY       COUNT  DETAIL\n"
+        f"{BLOCKED}  -        kicked   2024-01-08 10:00:00 UTC  for ever              service  1\n"
+        f"{FIRST}  A? film  crashes  2024-01-08 10:00:00 UTC  2024-01-08 11:00 UTC  alice    12     exit?[2J\n"
     )
     service.blocklist.entries.clear()
     assert main(["blocklist", "list"]) == 0
@@ -296,7 +294,7 @@ def test_the_history(service: FakeService, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"Nothing has happened to mesh {FIRST}.\n"
     service.blocklist.events = [[WHEN_US, "blocked", "kicked", "service", ""]]
     assert main(["blocklist", "history", FIRST]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "2024-01-08 10:00  blocked  kicked  service"
+    assert capsys.readouterr().out.splitlines()[1] == "2024-01-08 10:00 UTC  blocked  kicked  service"
 
 
 UNINVITED = "After a kick, or when the bot was sent away, it comes back when it is invited again.\n"

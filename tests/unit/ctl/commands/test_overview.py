@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,10 +111,8 @@ def test_ages(seconds: float, text: str) -> None:
 
 
 @pytest.fixture
-def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def service(bus_address: str, utc: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     monkeypatch.setattr(memory, "used", lambda: {FIRST: 22_500_000})
     fake = FakeService(bus_address)
     fake.manager.meshes = [[mesh.id, mesh.title, mesh.state, "/"] for mesh in MESHES]
@@ -244,7 +241,7 @@ def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> N
         "Title:           Friday\n"
         "Invited:         yes\n"
         "Users:           12\n"
-        "SinceTimestamp:  2024-01-08 10:00\n"
+        "SinceTimestamp:  2024-01-08 10:00 UTC\n"
         "\n"
         "It runs.\n"
     )

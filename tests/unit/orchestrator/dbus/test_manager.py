@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -133,16 +131,7 @@ async def test_the_plan_has_those_that_are_only_blocked(bus_address: str) -> Non
         assert second == [OTHER, "skip", block.describe()]
 
 
-@pytest.fixture
-def _utc() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.usefixtures("_utc")
+@pytest.mark.usefixtures("utc")
 async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> None:
     block = Block(
         mesh=MESH,
@@ -166,13 +155,13 @@ async def test_one_answer_explains_a_mesh_that_is_blocked(bus_address: str) -> N
         lines, details = await site.ask("Explain", "s", MESH)
         assert lines == [
             f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
-            "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56.",
+            "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56:40 UTC.",
             "Discovery fails now, so what was known goes on: no route.",
-            "It was put on the blocklist on 2023-11-14 at 22:13, by service: it could not be reached: "
+            "It was put on the blocklist on 2023-11-14 at 22:13:20 UTC, by service: it could not be reached: "
             "no route to host, 2 times in a row.",
             "1 failed attempt since a connection last held: no route to host.",
             "Its unit is inactive (dead).",
-            "Next: it is tried again on 2023-11-14 at 23:13.",
+            "Next: it is tried again on 2023-11-14 at 23:13:20 UTC.",
         ]
         told = {name: details[name] for name in ("State", "Action", "Blocks", "Attempts", "Outdated")}
         assert told == {"State": "blocked", "Action": "skip", "Blocks": 2, "Attempts": 1, "Outdated": False}

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from ravesvc.common import timespan  # noqa: E402
 from ravesvc.config import declaration as kinds  # noqa: E402
 from ravesvc.config.options import TABLE  # noqa: E402
 from ravesvc.config.table import Entry, entries, sections  # noqa: E402
@@ -35,7 +36,6 @@ END = '.\\" Here ends what make options writes.\n'
 _COLUMNS = 114
 # Bounds beyond these are there to catch slips of the finger, and not worth a word.
 _USUAL_MOST = (kinds.YEAR_S, 1_000_000)
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
 _DELIMITERS = ".,:;)]?!"
 
 _PREAMBLE = """\
@@ -229,7 +229,7 @@ def _value(entry: Entry, value: Any) -> str:
     if entry.option.automatic:
         return AUTO
     if entry.option.kind is kinds.TIME_SPAN:
-        return _span(value)
+        return timespan.written(value)
     if entry.option.kind is kinds.LIMIT:
         return str(value or 0)
     match value:
@@ -248,14 +248,6 @@ def _scalar(value: Any) -> str:
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
-def _span(seconds: float) -> str:
-    """A time span in the largest unit that takes no fraction."""
-    if not seconds:
-        return "0s"
-    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size and round(seconds / size, 6) % 1 == 0)
-    return f"{seconds / size:g}{unit}"
-
-
 def _allowed(entry: Entry) -> str:
     """Default, bounds and environment of an option, in sentences."""
     option = entry.option
@@ -263,7 +255,7 @@ def _allowed(entry: Entry) -> str:
     # Numbers speak for themselves.
     shown = default if re.fullmatch(r"\d\w*", default) else f"`{default}`"
     sentences = [{"": "Not set by default", "[]": "Empty by default"}.get(default, f"Default {shown}")]
-    number = _span if option.kind is kinds.TIME_SPAN else str
+    number = timespan.written if option.kind is kinds.TIME_SPAN else str
     if option.kind is kinds.CHOICE:
         sentences = [f"One of {_listed(f'`{word}`' for word in option.words)}; default `{default}`"]
     elif option.kind in (kinds.TIME_SPAN, kinds.WHOLE_NUMBER, kinds.LIMIT):

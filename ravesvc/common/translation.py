@@ -115,9 +115,18 @@ def languages() -> list[str]:
     return sorted([ENGLISH, *(path.stem for path in _LOCALE.iterdir() if path.suffix == ".po")])
 
 
+def is_known(language: str) -> bool:
+    """Whether a language such as `de` or `de-AT` has texts."""
+    return _code(language) in languages()
+
+
+def _code(language: str) -> str:
+    return language.replace("_", "-").partition("-")[0].lower()
+
+
 def load(language: str) -> Catalogue | None:
     """The catalogue of a language such as `de` or `de-AT`; None for English, and if there is no such catalogue."""
-    code = language.replace("_", "-").partition("-")[0].lower()
+    code = _code(language)
     if code == ENGLISH or code not in languages():
         return None
     try:

@@ -73,6 +73,8 @@ def _path(source: Object, key: str) -> Path:
 
 SWITCH: Kind[bool] = Kind(json_fields.get_bool)
 TEXT: Kind[str] = Kind(json_fields.get_str)
+# The code of a language, such as de or pt-BR.
+LANGUAGE: Kind[str] = Kind(json_fields.get_str)
 # One of `words`.
 CHOICE: Kind[str] = Kind(json_fields.get_str)
 # A base URL with https, without a slash at its end.

@@ -58,6 +58,7 @@ class Config(WorkerOptions):
     `database` is what the file at `database_config_path` says; without that file the store is at `state_path`.
     `advice` says what to do about failures.
     `file` is where all of it stands, and `lines` says in which line, by the option's whole name (`tls.ca_file`).
+    `warnings` say what is allowed there, but hardly meant.
     """
 
     # `proxy` has it too, and is what the service compares and uses.
@@ -166,6 +167,7 @@ class Config(WorkerOptions):
     advice: Advice = field(default=FOR_SERVICE, repr=False, compare=False)
     file: str = field(default=names.CONFIG_FILE, compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def problem(self, key: str, text: str, *, hint: str = "") -> RaveError:
         """What is wrong with what an option names, as an error (Config) that says where it stands."""

@@ -16,13 +16,16 @@ from ravesvc import names
 from ravesvc.common import text_file
 from ravesvc.config import database, proxy, table
 from ravesvc.config.advice import FOR_SERVICE, Advice
-from ravesvc.config.options import STATE_DIRECTORY, Config
+from ravesvc.config.options import STATE_DIRECTORY, TABLE, Config
 from ravesvc.config.table import Entry
-from ravesvc.config.yaml_section import Section, compose
+from ravesvc.config.yaml_section import Findings, Section
+from ravesvc.config.yaml_tree import compose
 from ravesvc.errors import Code, RaveError
 
 # The shipped file has 9 kB.
 _MAX_FILE_BYTES = 1024 * 1024
+
+_NAMES = [*(entry.name for entry in TABLE), *table.sections(Config)]
 
 _CONFIGURATION = Path(names.CONFIG_FILE).parent
 
@@ -107,12 +110,12 @@ def _read(text: str, file: str, places: Places) -> tuple[Config | None, list[Rav
         root = compose(text, file)
     except RaveError as e:
         return None, [e]
-    problems: list[RaveError] = []
-    lines: dict[str, int] = {}
-    config = _config(Section(root, "", file, problems, lines), places)
-    config = dataclasses.replace(config, advice=places.advice, file=file, lines=lines)
-    problems.sort(key=lambda problem: int(problem.attributes["line"]))
-    return config, problems
+    found = Findings(file)
+    config = _config(Section(root, "", found), places)
+    config = dataclasses.replace(
+        config, advice=places.advice, file=file, lines=found.lines, warnings=tuple(found.warnings)
+    )
+    return config, sorted(found.problems, key=lambda problem: int(problem.attributes["line"]))
 
 
 def _config(top: Section, places: Places) -> Config:
@@ -126,7 +129,7 @@ def _config(top: Section, places: Places) -> Config:
 
     found = table.build(Config, value)
     for section in sections.values():
-        section.refuse_unknown()
+        section.refuse_unknown(_NAMES)
     key_path = places.moved(found.videos.youtube_key_path)
     return dataclasses.replace(
         found,

@@ -16,6 +16,7 @@ from ravesvc.config.declaration import (
     CHAT,
     CHOICE,
     DAY_S,
+    LANGUAGE,
     LEAVING,
     LOG,
     NETWORK,
@@ -192,7 +193,7 @@ class WorkerOptions:
     Rave's rooms and its store of pictures are on the default. A bot that was taken over reaches no other port by TCP,
     where the kernel has Landlock of version 4 (Linux 6.7).
     """
-    lang: str = option(TEXT, default="en", chapter=ACCOUNT)
+    lang: str = option(LANGUAGE, default="en", chapter=ACCOUNT)
     """The language of the account, in which bots answer if they know it: en or de so far, else English."""
     command_prefix: tuple[str, ...] = option(TEXTS, default=("?", "!"), chapter=CHAT)
     """What a command begins with, one text or a list.

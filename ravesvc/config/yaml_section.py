@@ -1,4 +1,4 @@
-"""The tree of a YAML file, and a mapping in it from which options are taken one by one. The one importer of yaml.
+"""A mapping in the tree of a YAML file (`config/yaml_tree.py`), from which options are taken one by one.
 
 The file is read as a tree of nodes, not as Python values, because only nodes know their line. An error names file,
 line and key, and says what is wrong and how to correct it; it quotes no value, which may be a secret.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -28,42 +29,37 @@ T = TypeVar("T")
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?")
 
+# As BCP 47 has it, and with the underscore of locales.
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
-# PyYAML quotes the names of aliases and tags, but what begins with * or ! may be a secret that lacks its quotes.
-_QUOTED_NAME = re.compile(r" '[^'<>]{2,}'")
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is found out while a file is read.
 
-def compose(text: str, file: str) -> yaml.Node | None:
-    """The tree of a YAML text, None if it is empty. Raises `RaveError` (Config) for what is not YAML."""
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as e:
-        line, mistake, hint = _yaml_mistake(e)
-        problem = f"{file}:{line}: this is not YAML: {mistake}"
-        # Without its cause, which quotes the text.
-        raise RaveError(Code.CONFIG, problem, hint=hint, file=file, line=line) from None
-    except yaml.reader.ReaderError as e:
-        line = text.count("\n", 0, e.position) + 1
-        problem = f"{file}:{line}: this is not YAML: a control character"
-        raise RaveError(Code.CONFIG, problem, hint="delete it", file=file, line=line) from None
-    except (ValueError, OverflowError, RecursionError):
-        # What PyYAML lets through, without a line, for impossible numbers and for brackets in brackets in brackets.
-        hint = "look for a wrong escape such as \\UFFFFFFFF, and for hundreds of brackets"
-        raise RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file) from None
+    Attributes:
+        file: its name, for messages.
+        problems: what is wrong, as errors (Config).
+        warnings: what is allowed, but hardly meant, in sentences.
+        lines: the line of each option that stands there, by its whole name.
+    """
+
+    file: str
+    problems: list[RaveError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
 
 
 class Section:
     """One mapping of the file. `take` takes an option out of it, and notes what is wrong with its value."""
 
-    def __init__(
-        self, node: yaml.Node | None, name: str, file: str, problems: list[RaveError], lines: dict[str, int]
-    ) -> None:
-        """`lines` is filled with the line of each key that is taken."""
+    def __init__(self, node: yaml.Node | None, name: str, findings: Findings) -> None:
         self._name = name
-        self._file = file
-        self._problems = problems
-        self._lines = lines
+        self._findings = findings
         self._nodes: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         self._known: list[str] = []
         if node is None or _is_null(node):
@@ -82,7 +78,7 @@ class Section:
     def section(self, key: str) -> Section:
         """A mapping inside this one."""
         node = self._take(key)
-        return Section(node, self._path(key), self._file, self._problems, self._lines)
+        return Section(node, self._path(key), self._findings)
 
     def take(self, key: str, option: Option, default: Any) -> Any:
         """The value of an option as its kind has it; `default` when it is absent or wrong."""
@@ -92,6 +88,14 @@ class Section:
 
     def _text(self, key: str, _: Option, default: str) -> str:
         return self._scalar(key, default, _printable, "a text on one line, without control characters")
+
+    def _language(self, key: str, _: Option, default: str) -> str:
+        def parse(text: str) -> str:
+            if not _LANGUAGE.fullmatch(text):
+                raise ValueError(text)
+            return text
+
+        return self._scalar(key, default, parse, "the code of a language, such as en, de or pt-BR")
 
     def _choice(self, key: str, option: Option, default: str) -> str:
         def parse(text: str) -> str:
@@ -136,7 +140,25 @@ class Section:
     def _time_span(self, key: str, option: Option, default: float) -> float:
         least, most = option.least, option.most
         wanted = f"a time span such as 5s, 10min or 1h, from {least:g}s to {most:.0f}s"
-        return self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted)
+        number = self._milliseconds(key, option, default)
+        meant = f"write {timespan.written(number / 1000)} if you mean milliseconds, as the Node.js bot has them"
+        hint = meant if number else ""
+        found = self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted, hint)
+        if number and found == number:
+            self._warn(key, f"is set to {timespan.roughly(number)} ({meant}, else {number:.0f}s)")
+        return found
+
+    def _milliseconds(self, key: str, option: Option, default: float) -> float:
+        """The number at a key if it may be milliseconds, else 0.
+
+        It has no unit, and as milliseconds it is allowed, and by factors nearer to the default than as seconds.
+        """
+        value = self._nodes[key][1].value if key in self._nodes else ""
+        if not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+            return 0
+        number = float(value)
+        allowed = option.least <= number / 1000 <= option.most
+        return number if allowed and number * number > 1000 * default * default else 0
 
     def _switch(self, key: str, _: Option, default: bool) -> bool:  # noqa: FBT001 - the value
         return self._scalar(key, default, _boolean, "true or false")
@@ -207,27 +229,42 @@ class Section:
             return default
         return tuple(sorted({number for number in ids if number is not None}))
 
-    def refuse_unknown(self) -> None:
-        """Note every key that was not asked for."""
+    def refuse_unknown(self, options: Iterable[str]) -> None:
+        """Note every key that was not asked for. `options` are the whole names of all, and of sections."""
         for name, (key, _) in self._nodes.items():
             if name not in self._known:
-                close = nearest(name, self._known)
-                hint = f"did you mean {close}?" if close else "known here: " + ", ".join(self._known)
-                self._problem(key, self._path(name), "is not an option", hint=hint)
+                self._problem(key, self._path(name), "is not an option", hint=self._meant(name, options))
+
+    def _meant(self, name: str, options: Iterable[str]) -> str:
+        """What to do about a key that is none here: it may belong elsewhere, or be misspelt."""
+        whole = {each.rpartition(".")[2]: each for each in options} | {each: each for each in options}
+        if home := whole.get(name):
+            return self._moved(home)
+        if close := nearest(name, self._known):
+            return f"did you mean {close}?"
+        if close := nearest(name, whole):
+            return f"did you mean {close.rpartition('.')[2]}? {self._moved(whole[close])}"
+        return "known here: " + ", ".join(self._known)
+
+    def _moved(self, home: str) -> str:
+        section, _, key = home.rpartition(".")
+        if section:
+            return f"{key} belongs in the section {section}: indent it, below a line {section}:"
+        return f"{key} belongs outside of {self._name}: write it at the beginning of a line"
 
     def _take(self, key: str) -> yaml.Node | None:
         self._known.append(key)
         found = self._nodes.get(key)
         if found is None:
             return None
-        self._lines[self._path(key)] = found[0].start_mark.line + 1
+        self._findings.lines[self._path(key)] = found[0].start_mark.line + 1
         if _is_bare_tag(found[1]):
             self._problem(
                 found[1], self._path(key), "begins with ! and is not quoted", hint=f'write it as {key}: "!"'
             )
         return found[1]
 
-    def _scalar(self, key: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
+    def _scalar(self, key: str, default: T, parse: Callable[[str], T], wanted: str, hint: str = "") -> T:
         node = self._take(key)
         if node is None or _is_null(node):
             return default
@@ -236,13 +273,17 @@ class Section:
                 return parse(node.value)
         except ValueError:
             pass
-        self._problem(node, self._path(key), f"must be {wanted}")
+        self._problem(node, self._path(key), f"must be {wanted}", hint=hint)
         return default
 
+    def _warn(self, key: str, message: str) -> None:
+        findings, where = self._findings, self._path(key)
+        findings.warnings.append(f"{findings.file}:{findings.lines[where]}: {where} {message}")
+
     def _problem(self, node: yaml.Node, where: str, message: str, *, hint: str = "") -> None:
-        line = node.start_mark.line + 1
-        text = f"{self._file}:{line}: {where} {message}"
-        self._problems.append(RaveError(Code.CONFIG, text, hint=hint, file=self._file, line=line, key=where))
+        file, line = self._findings.file, node.start_mark.line + 1
+        text = f"{file}:{line}: {where} {message}"
+        self._findings.problems.append(RaveError(Code.CONFIG, text, hint=hint, file=file, line=line, key=where))
 
     def _path(self, key: str) -> str:
         # Without a space behind its colon a value is part of the key: {request_hash_key:secret}.
@@ -253,6 +294,7 @@ class Section:
 _READERS: Mapping[Kind[Any], Callable[[Section, str, Option, Any], Any]] = {
     declaration.SWITCH: Section._switch,
     declaration.TEXT: Section._text,
+    declaration.LANGUAGE: Section._language,
     declaration.CHOICE: Section._choice,
     declaration.URL: Section._url,
     declaration.WHOLE_NUMBER: Section._whole_number,
@@ -269,27 +311,6 @@ _READERS: Mapping[Kind[Any], Callable[[Section, str, Option, Any], Any]] = {
     declaration.USER_IDS: Section._user_ids,
     PROXY: Section._proxy,
 }
-
-
-def _yaml_mistake(error: yaml.MarkedYAMLError) -> tuple[int, str, str]:
-    """The line of a mistake, what is wrong there, and how to correct it. PyYAML's words quote no value here.
-
-    It notices some mistakes only on a later line: it then names the right one as that of the context.
-    """
-    problem = _QUOTED_NAME.sub("", error.problem or "")
-    found = error.problem_mark.line + 1 if error.problem_mark else 1
-    began = error.context_mark.line + 1 if error.context_mark else found
-    if problem == "could not find expected ':'":
-        return began, "a colon is missing, or the space after it", "write it as key: value"
-    if problem == "found unexpected end of stream" and "quoted scalar" in (error.context or ""):
-        return began, "a quote is not closed", "close it on the same line"
-    if problem.startswith(("expected <block end>", "expected '<document start>'")):
-        return found, problem, "indent it as the lines around it, and close the quotes above it"
-    if problem == "mapping values are not allowed here":
-        return found, problem, "write one key: value on a line, all of a section equally indented"
-    if "\\t" in (error.problem or ""):
-        return found, "a tab", "indent with spaces"
-    return found, problem, "quote a text that begins with one of ? ! * & % @ -"
 
 
 def _is_null(node: yaml.Node) -> bool:

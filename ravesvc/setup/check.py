@@ -1,12 +1,13 @@
 """Everything that is wrong with rave.yaml and the database.json that it names, before the service starts with them.
 
-ravectl config check and the privileged step before the start say the same, because both ask here.
+ravectl config check, the privileged step before the start and single-process mode say the same, because all ask here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ravesvc.common import translation
 from ravesvc.config import database, identity, rave_yaml
 from ravesvc.config.database import Database
 from ravesvc.config.options import Config
@@ -46,9 +47,17 @@ def check_identity(settings: Config) -> list[RaveError]:
     return [_unset(settings, key) for key in keys]
 
 
+def warnings(settings: Config) -> list[str]:
+    """What keeps nothing from starting, but is hardly meant, in sentences with file and line."""
+    return list(settings.warnings)
+
+
 def remarks(settings: Config) -> list[str]:
     """What is no mistake, and good to know, in sentences."""
     found = places.handed_over(settings)
+    if not translation.is_known(settings.lang):
+        known = " and ".join(translation.languages())
+        found.append(f"lang: bots answer in English, because they know {known}, but not {settings.lang}.")
     found += [
         f"client_identity.{key} does not look as it does elsewhere: {identity.usual_shape(key)}."
         for key in identity.misshapen(settings.identity)

@@ -20,7 +20,7 @@ from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import addresses, places
-from ravesvc.setup.check import check
+from ravesvc.setup.check import check, warnings
 from ravesvc.store.credentials_file import read_session
 from ravesvc.systemd.notify import notify
 
@@ -79,6 +79,8 @@ def main() -> int:
     os.umask(0o022)
     settings, problems = check(names.CONFIG_FILE)
     if settings:
+        for warning in warnings(settings):
+            _print(warning)
         try:
             _prepare(rave_yaml.with_environment(settings, os.environ))
         except RaveError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.resources
+import logging
 import os
 import signal
 import threading
@@ -24,8 +25,10 @@ from ravesvc.config.rave_yaml import Places
 from ravesvc.core.health import Stats
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.errors import Code, RaveError
-from ravesvc.setup.check import with_authorities
+from ravesvc.setup.check import warnings, with_authorities
 from ravesvc.single.app import App, RoomHealth
+
+log = logging.getLogger(__name__)
 
 # The source of commands that a program has registered, as the log names it.
 _SOURCE = "this program"
@@ -66,10 +69,13 @@ class BotManager:
         database.json and commands.d, which the service has in /etc/rave, are in the directory of this file. What the
         service keeps in /var/lib/rave is in `state_directory()`, unless the file names other places.
 
-        Raises `RaveError` (Config), with a line for each mistake.
+        What is allowed in the file but hardly meant is logged. Raises `RaveError` (Config), with a line for each
+        mistake.
         """
         file = default_config() if path is None else Path(path).absolute()
         settings = rave_yaml.with_environment(rave_yaml.load(file, _places(file)), os.environ)
+        for warning in warnings(settings):
+            log.warning("%s", warning)
         return cls(with_authorities(settings), file.with_name("commands.d"))
 
     @property

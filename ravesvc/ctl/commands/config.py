@@ -32,6 +32,9 @@ def _check(options: argparse.Namespace) -> Exit:
     can use them in their sandbox. Each mistake is one line on standard error with file, line, key and how to fix it.
     The service says the same in its log when a mistake keeps it from starting.
 
+    What is allowed but hardly meant is a line too, such as a time span in milliseconds without their unit. It keeps
+    nothing from starting, and the service says it in its log as well.
+
     Without a mistake it lists the keys of client_identity that are still missing. The service runs without them, but
     starts no bot.
 
@@ -42,9 +45,12 @@ def _check(options: argparse.Namespace) -> Exit:
         ravectl config check
     """
     # Imported here because no other command needs it, and it takes its time.
-    from ravesvc.setup.check import check, check_files, check_identity, remarks
+    from ravesvc.setup.check import check, check_files, check_identity, remarks, warnings
 
     settings, problems = check(options.file)
+    warned = warnings(settings) if settings else []
+    for warning in warned:
+        output.print_problem(warning)
     if settings:
         problems = check_files(settings)
     for problem in problems:
@@ -56,7 +62,7 @@ def _check(options: argparse.Namespace) -> Exit:
             output.print_problem(str(problem))
         output.print_problem(f"{options.file} has no mistake, but no bot starts until these are set.")
         return Exit.FAILED
-    output.print_line(f"{options.file} is fine.")
+    output.print_line(f"{options.file} {'has no mistake' if warned else 'is fine'}.")
     if settings.database:
         output.print_line(f"{settings.database.path} is fine.")
     for remark in remarks(settings):

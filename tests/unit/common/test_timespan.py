@@ -40,3 +40,19 @@ def test_what_is_no_time_span(text: str) -> None:
 def test_a_time_span_is_a_number_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert timespan.parse(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0, "0s"), (0.25, "250ms"), (1.5, "1500ms"), (90, "90s"), (5400, "90min"), (172800, "2d")],
+)
+def test_a_time_span_is_written_as_it_is_read(seconds: float, written: str) -> None:
+    assert timespan.written(seconds) == written
+    assert timespan.parse(written) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(59, "59 seconds"), (3599, "59 minutes"), (3600, "1 hour"), (3600000, "41 days")]
+)
+def test_a_time_span_in_words(seconds: float, words: str) -> None:
+    assert timespan.roughly(seconds) == words

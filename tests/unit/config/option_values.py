@@ -16,6 +16,7 @@ from ravesvc.config.worker_options import PROXY, Proxy
 # What the file says, and what it means.
 _SAMPLES: Mapping[Kind[Any], Callable[[Option], tuple[str, Any]]] = {
     kinds.TEXT: lambda _: ("sample", "sample"),
+    kinds.LANGUAGE: lambda _: ("pt-BR", "pt-BR"),
     kinds.CHOICE: lambda option: (option.words[-1], option.words[-1]),
     kinds.CHOICES: lambda option: (option.words[-1], option.words[-1:]),
     kinds.URL: lambda _: ("https://s.test/", "https://s.test"),

@@ -152,7 +152,7 @@ def test_the_attributes_say_where() -> None:
 
 
 def test_all_problems_are_told_in_the_order_of_the_file() -> None:
-    text = "x: 1\nlimit: 0\ntls:\n  ca: /a\n  ca_file: a\nlang: 1\ndebug: 7\n"
+    text = "x: 1\nlimit: 0\ntls:\n  ca: /a\n  ca_file: a\nlang: en\ndebug: 7\n"
     assert [problem.split(" ")[:2] for problem in bad(text)] == [
         ["f.yaml:1:", "x"],
         ["f.yaml:2:", "limit"],

@@ -41,6 +41,7 @@ INTEGERS = st.integers(0, 2**63 - 1)
 VALUES: Mapping[Kind[Any], st.SearchStrategy[Any]] = {
     kinds.SWITCH: st.booleans(),
     kinds.TEXT: st.text(),
+    kinds.LANGUAGE: st.text(),
     kinds.URL: st.text(),
     kinds.OPTIONAL_PATH: st.none() | st.text(),
     kinds.TEXTS: TEXTS,

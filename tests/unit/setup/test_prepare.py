@@ -347,6 +347,18 @@ def test_every_mistake_is_told_as_ravectl_tells_it(machine: Machine, capfd: pyte
     assert capfd.readouterr().err == said
 
 
+def test_what_is_hardly_meant_is_told_as_ravectl_tells_it_and_keeps_nothing_from_starting(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.configure("blocklist_duration: 3600000\n")
+    assert prepare.main() == 0
+    said = capfd.readouterr().err
+    assert said.startswith(f"{machine.config}:4: blocklist_duration is set to 41 days (write 1h ")
+    assert said.count("\n") == 1
+    ravectl(["config", "check", str(machine.config)])
+    assert capfd.readouterr().err.startswith(said)
+
+
 def test_what_the_driver_does_not_take_is_told_before_the_start(
     machine: Machine, capfd: pytest.CaptureFixture[str]
 ) -> None:

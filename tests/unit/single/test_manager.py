@@ -63,6 +63,15 @@ def _forget_modules() -> Any:
         del sys.modules[name]
 
 
+def test_what_is_hardly_meant_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "rave.yaml"
+    file.write_text("blocklist_duration: 3600000\n")
+    assert BotManager.from_config(file).settings.blocklist_duration == 3600000
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"{file}:1: blocklist_duration is set to 41 days (write 1h ")
+
+
 async def test_it_joins_what_it_is_invited_to_answers_and_says_goodbye(site: SingleSite) -> None:
     (other,) = await in_thread(site.control.create, title="Another")
     await in_thread(site.control.invite, other)

@@ -48,6 +48,17 @@ def test_a_good_configuration(file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == (f"{file} is fine.\n{database} is fine.\n", "")
 
 
+def test_what_is_hardly_meant_is_no_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configured(tmp_path, f"{IDENTITY}blocklist_duration: 3600000\nlang: fr\n")
+    assert main(["config", "check", str(file)]) == Exit.OK
+    heard = capsys.readouterr()
+    (warning,) = heard.err.splitlines()
+    assert warning.startswith(f"{file}:10: blocklist_duration is set to 41 days")
+    fine, language = heard.out.splitlines()
+    assert fine == f"{file} has no mistake."
+    assert language == "lang: bots answer in English, because they know de and en, but not fr."
+
+
 def test_all_that_has_to_be_supplied_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = configured(tmp_path, f"credentials_path: {tmp_path}/c.json\nclient_identity:\n  user_agent: x\n")
     assert main(["config", "check", str(file)]) == Exit.FAILED

@@ -123,9 +123,14 @@ class ExitStatus(IntEnum):
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}
 
 
+def is_mesh_id(text: str) -> bool:
+    """Whether a text is a mesh id: a lower-case UUID."""
+    return _MESH_ID.fullmatch(text) is not None
+
+
 def mesh_id(text: str) -> str:
-    """Return `text` if it is a mesh id (a lower-case UUID), else raise `RaveError` (InvalidArgument)."""
-    if not _MESH_ID.fullmatch(text):
+    """Return `text` if it is a mesh id, else raise `RaveError` (InvalidArgument)."""
+    if not is_mesh_id(text):
         raise RaveError(
             Code.INVALID_ARGUMENT,
             f"{text[:80]!r} is not a mesh id",

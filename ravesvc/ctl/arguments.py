@@ -47,7 +47,7 @@ def span(text: str) -> int:
     return int(seconds * 1_000_000)
 
 
-MESH_HELP = "the id of a mesh, or the beginning of it"
+MESH_HELP = "the id of a mesh or the beginning of it, or its title or a part of it"
 MESH = Argument("mesh", type=word, metavar="MESH", help=MESH_HELP)
 USER = Argument("user", type=user_id, metavar="USER_ID", help="the id of a user, a number")
 JSON = Argument("--json", action="store_true", help="print JSON, for programs")

@@ -196,7 +196,7 @@ MUTATIONS = (
         "ctl/operations/mesh_lookup.py",
         "if len(found) == 1:",
         "if found:",
-        "ctl/commands/test_fleet.py",
+        "ctl/operations/test_mesh_lookup.py",
     ),
     Mutation(
         "A value beyond the bounds of an option is refused.",

@@ -13,6 +13,7 @@ from ravesvc.ctl.arguments import MESH, MESH_HELP, span, word
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.operations import mesh_lookup
+from ravesvc.ctl.operations.mesh_lookup import FoundMesh
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
 
@@ -89,7 +90,7 @@ def _history(service: Service, options: argparse.Namespace) -> None:
         ravectl blocklist history 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh)
-    (events,) = service.call("GetHistory", "s", mesh, interface=_INTERFACE)
+    (events,) = service.call("GetHistory", "s", mesh.id, interface=_INTERFACE)
     if not events:
         output.print_line(f"Nothing has happened to mesh {mesh}.")
         return
@@ -109,7 +110,7 @@ def _add(service: Service, options: argparse.Namespace) -> None:
         ravectl blocklist add --for 7d --why "spam" 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh)
-    service.call("Block", "sts", mesh, options.span, options.why, interface=_INTERFACE)
+    service.call("Block", "sts", mesh.id, options.span, options.why, interface=_INTERFACE)
     output.print_line(f"Mesh {mesh} is blocked.")
 
 
@@ -128,22 +129,26 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
     if bool(options.meshes) is bool(options.reason) or (options.since and not options.reason):
         hint = "ravectl blocklist remove MESH..., or --reason REASON [--since TIME]"
         raise RaveError(Code.INVALID_ARGUMENT, "name either meshes or a reason", hint=hint)
-    (entries,) = service.call("ListEntries", interface=_INTERFACE)
-    reasons = {mesh: reason for mesh, reason, *_ in entries}
+    (entries,) = service.call("DescribeEntries", interface=_INTERFACE)
+    reasons = {mesh: reason for mesh, _title, reason, *_ in entries}
     chosen = [mesh_lookup.find(service, text) for text in options.meshes] or _chosen(entries, options)
     if not chosen:
         output.print_line("No entry matches.")
     for mesh in chosen:
-        (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
+        (unblocked,) = service.call("Unblock", "s", mesh.id, interface=_INTERFACE)
         output.print_line(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
-    if not _UNINVITED.isdisjoint(reasons.get(mesh) for mesh in chosen):
+    if not _UNINVITED.isdisjoint(reasons.get(mesh.id) for mesh in chosen):
         output.print_line("After a kick, or when the bot was sent away, it comes back when it is invited again.")
 
 
-def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> list[str]:
+def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> list[FoundMesh]:
     """The meshes that are blocked for the given reason, and not for longer than the given time."""
     earliest = time.time() * 1_000_000 - options.since if options.since else 0
-    return [mesh for mesh, reason, since, *_ in entries if reason == options.reason and since >= earliest]
+    return [
+        FoundMesh(mesh, title)
+        for mesh, title, reason, since, *_ in entries
+        if reason == options.reason and since >= earliest
+    ]
 
 
 @COMMANDS.service_command("restore")

@@ -37,10 +37,10 @@ def _logs(options: argparse.Namespace) -> None:
         ravectl logs --follow 1c2d3e4f
     """
     # With a full id it works as well while the service does not run.
-    mesh = _full_id(options.mesh)
-    if mesh is None:
+    mesh = options.mesh
+    if not names.is_mesh_id(mesh):
         with connected() as service:
-            mesh = mesh_lookup.find(service, options.mesh)
+            mesh = mesh_lookup.find(service, mesh).id
     words = ["journalctl", *(["--follow"] if options.follow else [])]
     words += [f"--lines={options.lines}"] if options.lines is not None else []
     try:
@@ -61,10 +61,3 @@ def matches(mesh: str) -> list[str]:
         f"_SYSTEMD_UNIT={names.ORCHESTRATOR_UNIT}",
         f"RAVE_MESH={mesh}",
     ]
-
-
-def _full_id(text: str) -> str | None:
-    try:
-        return names.mesh_id(text)
-    except RaveError:
-        return None

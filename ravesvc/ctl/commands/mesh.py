@@ -61,7 +61,7 @@ def _reconnect(service: Service, options: argparse.Namespace) -> None:
 
 def _call(service: Service, options: argparse.Namespace, member: str, done: str) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
-    service.call(member, "s", mesh)
+    service.call(member, "s", mesh.id)
     output.print_line(f"Mesh {mesh} {done}.")
 
 
@@ -77,7 +77,7 @@ def _debug(service: Service, options: argparse.Namespace) -> None:
     """
     mesh = mesh_lookup.find(service, options.mesh)
     debug = options.debug == "on"
-    service.call("SetDebug", "sb", mesh, debug)
+    service.call("SetDebug", "sb", mesh.id, debug)
     output.print_line(f"Mesh {mesh} logs {'everything, until its next start' if debug else 'no more than usual'}.")
 
 
@@ -90,7 +90,7 @@ def _users(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl users 1c2d3e4f
     """
-    users, total = service.call("ListUsers", "s", mesh_lookup.find(service, options.mesh))
+    users, total = service.call("ListUsers", "s", mesh_lookup.find(service, options.mesh).id)
     if not users:
         output.print_line("The bot sees no users there.")
         return
@@ -108,9 +108,10 @@ def _explain(service: Service, options: argparse.Namespace) -> None:
     It says what discovery, blocklist and systemd know of the mesh, how its last process has ended, and what happens
     next.
 
-    Example:
+    Examples:
         ravectl explain 1c2d3e4f
+        ravectl explain "film night"
     """
-    lines, _ = service.call("Explain", "s", mesh_lookup.find(service, options.mesh))
+    lines, _ = service.call("Explain", "s", mesh_lookup.find(service, options.mesh).id)
     for line in lines:
         output.print_line(line)

@@ -322,7 +322,7 @@ def _show(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl show 1c2d3e4f
     """
-    mesh = mesh_lookup.find(service, options.mesh)
+    mesh = mesh_lookup.find(service, options.mesh).id
     explained, facts = service.call("Explain", "s", mesh)
     try:
         properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)

@@ -1,11 +1,13 @@
-"""Meshes on a command line: an id, or the beginning of one that means a single mesh."""
+"""Meshes on a command line: by id, by the beginning of an id, or by title, as long as that means a single mesh."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ravesvc import names
+from ravesvc.common.text import printable
 from ravesvc.ctl.client import Service
 from ravesvc.errors import Code, RaveError
 
@@ -23,28 +25,74 @@ class MeshRow(NamedTuple):
     outdated: bool
 
 
+class FoundMesh(NamedTuple):
+    """A mesh that a user has named. As a text, it is the id with the title in brackets; no title if none is known."""
+
+    id: str
+    title: str
+
+    def __str__(self) -> str:
+        # Strangers write titles, and this stands in a sentence.
+        title = printable(self.title, _MAX_TITLE_CHARS)
+        return f"{self.id} ({title})" if title else self.id
+
+
 _BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
-_MAX_IDS_SHOWN = 5
+_MAX_SHOWN = 5
+_MAX_TITLE_CHARS = 60
 
 
-def find(service: Service, text: str) -> str:
-    """The full id of a mesh from its beginning; raises `RaveError` (InvalidArgument, NoSuchMesh)."""
-    try:
-        return names.mesh_id(text)
-    except RaveError:
-        if not _BEGINNING.fullmatch(text):
-            raise
-    found = sorted(mesh for mesh in _known(service) if mesh.startswith(text))
-    if len(found) == 1:
-        return found[0]
-    if not found:
+def find(service: Service, text: str) -> FoundMesh:
+    """The mesh with this id, or else this beginning of an id, title, or part of a title.
+
+    Upper and lower case are the same in a title. Raises `RaveError`: NoSuchMesh if none fits, InvalidArgument if
+    several do.
+    """
+    if names.is_mesh_id(text):
+        return FoundMesh(text, _listed_titles(service).get(text, ""))
+    titles = _blocked_titles(service) | _listed_titles(service)
+    if found := _with_beginning(titles, text):
+        return _only(titles, found, f"an id that begins with {text}")
+    if found := _with_title(titles, text):
+        return _only(titles, found, f"{text[:_MAX_TITLE_CHARS]!r} in their titles")
+    if _BEGINNING.fullmatch(text):
+        what = f"no mesh has an id that begins with {text}, nor {text} in its title"
         hint = "the service knows no such mesh; an id that it has not seen yet has to be given in full"
-        raise RaveError(Code.NO_SUCH_MESH, f"no mesh has an id that begins with {text}", hint=hint)
-    shown = ", ".join(found[:_MAX_IDS_SHOWN]) + (", ..." if len(found) > _MAX_IDS_SHOWN else "")
-    raise RaveError(Code.INVALID_ARGUMENT, f"{len(found)} meshes have an id that begins with {text}", hint=shown)
+        raise RaveError(Code.NO_SUCH_MESH, what, hint=hint)
+    what = f"{text[:_MAX_TITLE_CHARS]!r} is not a mesh id, and no mesh has it in its title"
+    raise RaveError(Code.NO_SUCH_MESH, what, hint="ravectl list shows the meshes that there are")
 
 
-def _known(service: Service) -> set[str]:
+def _only(titles: Mapping[str, str], found: Sequence[str], what: str) -> FoundMesh:
+    """The one mesh that was found; raises `RaveError` (InvalidArgument) with some of them if there are more."""
+    if len(found) == 1:
+        return FoundMesh(found[0], titles[found[0]])
+    shown = ", ".join(str(FoundMesh(mesh, titles[mesh])) for mesh in found[:_MAX_SHOWN])
+    more = ", ..." if len(found) > _MAX_SHOWN else ""
+    raise RaveError(Code.INVALID_ARGUMENT, f"{len(found)} meshes have {what}", hint=f"{shown}{more}")
+
+
+def _with_beginning(titles: Mapping[str, str], text: str) -> list[str]:
+    return sorted(mesh for mesh in titles if mesh.startswith(text)) if _BEGINNING.fullmatch(text) else []
+
+
+def _with_title(titles: Mapping[str, str], text: str) -> list[str]:
+    """The meshes with this title, or else those with this in their titles."""
+    wanted = text.strip().casefold()
+    if not wanted:
+        return []
+    folded = {mesh: title.strip().casefold() for mesh, title in titles.items()}
+    whole = sorted(mesh for mesh, title in folded.items() if title == wanted)
+    return whole or sorted(mesh for mesh, title in folded.items() if wanted in title)
+
+
+def _listed_titles(service: Service) -> dict[str, str]:
+    """The titles of the meshes that the service shows, by id."""
     (meshes,) = service.call("ListMeshes")
-    (entries,) = service.call("ListEntries", interface=names.BLOCKLIST_INTERFACE)
-    return {mesh for mesh, *_ in meshes} | {mesh for mesh, *_ in entries}
+    return {mesh: title for mesh, title, *_ in meshes}
+
+
+def _blocked_titles(service: Service) -> dict[str, str]:
+    """The titles of all meshes on the blocklist when they were blocked, by id."""
+    (entries,) = service.call("DescribeEntries", interface=names.BLOCKLIST_INTERFACE)
+    return {mesh: title for mesh, title, *_ in entries}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ravesvc import names
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
 
@@ -33,7 +34,7 @@ def undo(service: Service, options: argparse.Namespace) -> Exit:
         if options.numbers:
             hint = "ravectl admin undo NUMBER..., or [--mesh MESH] [--since TIME]"
             raise RaveError(Code.INVALID_ARGUMENT, "give either numbers or --mesh and --since", hint=hint)
-        numbers = [each.number for each in _chosen(changes, options.mesh, options.since) if not each.undone]
+        numbers = [each.number for each in _chosen(service, changes, options.mesh, options.since) if not each.undone]
         if not numbers:
             output.print_line("No change matches that is not undone already.")
         return _undo(service, numbers)
@@ -58,12 +59,17 @@ def _list(changes: Sequence[ChatChangeRow]) -> None:
     output.print_table(["NUMBER", "WHEN", "MESH", "USER", "CHANGE"], rows)
 
 
-def _chosen(changes: Sequence[ChatChangeRow], mesh: str | None, span: int | None) -> list[ChatChangeRow]:
+def _chosen(
+    service: Service, changes: Sequence[ChatChangeRow], mesh: str | None, span: int | None
+) -> list[ChatChangeRow]:
     """The changes from one mesh in the last `span` microseconds; None for any mesh or time."""
+    # First of all those from which changes were made: the service may know one of them no more.
     meshes = {each.mesh for each in changes if mesh and each.mesh.startswith(mesh)}
     if len(meshes) > 1:
         text = f"changes were made from {len(meshes)} meshes with an id that begins with {mesh}"
         raise RaveError(Code.INVALID_ARGUMENT, text, hint=", ".join(sorted(meshes)[:5]))
+    if mesh and not meshes:
+        meshes = {mesh_lookup.find(service, mesh).id}
     earliest = time.time() * 1_000_000 - span if span else 0
     return [each for each in changes if (not mesh or each.mesh in meshes) and each.at >= earliest]
 

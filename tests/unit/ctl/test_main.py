@@ -154,13 +154,15 @@ def test_changes_from_rooms_are_listed(manager: FakeManagerObject, capsys: pytes
         (["--mesh", ANOTHER], [3]),
         (["--since", "1h"], [4, 3]),
         (["--mesh", A_MESH, "--since", "1h"], [4]),
-        (["--mesh", "bbbb"], []),
+        (["--mesh", "The Film"], [4, 2]),
+        (["--mesh", A_MESH.replace("a", "c")], []),
     ],
 )
 def test_changes_from_rooms_are_undone_the_last_one_first(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], chosen: list[str], numbers: list[int]
 ) -> None:
     changed(manager)
+    manager.meshes = [[A_MESH, "the film", "connected", "/"]]
     assert main(["admin", "undo", *chosen]) == 0
     assert manager.asked == ["ListChatChanges", *(("UndoChatChange", number) for number in numbers)]
     said = capsys.readouterr().out.splitlines()

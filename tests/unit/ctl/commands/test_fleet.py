@@ -54,7 +54,7 @@ def test_one_mesh(
     assert main([verb, FIRST]) == 0
     assert manager.asked == [(member, FIRST)]
     out = capsys.readouterr().out
-    assert out.startswith(f"Mesh {FIRST} ")
+    assert out.startswith(f"Mesh {FIRST} (A film) ")
     assert words in out
     manager.error = RaveError(Code.BLOCKED, "the bot was kicked")
     assert main([verb, FIRST]) == Exit.FAILED
@@ -70,7 +70,7 @@ def test_a_mesh_logs_more(
 ) -> None:
     assert main(["debug", "1c2d3e4f-0", word]) == 0
     assert manager.asked == [("SetDebug", FIRST, debug)]
-    assert capsys.readouterr().out == f"Mesh {FIRST} {words}\n"
+    assert capsys.readouterr().out == f"Mesh {FIRST} (A film) {words}\n"
 
 
 def test_users_of_a_mesh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_the_beginning_of_an_id_will_do(manager: FakeManagerObject, capsys: pyte
     assert main(["start", "1c2d3e4f"]) == Exit.FAILED
     said = capsys.readouterr().err
     assert "2 meshes have an id that begins with 1c2d3e4f" in said
-    assert f"{FIRST}, {SECOND}" in said
+    assert f"{FIRST} (A film), {SECOND} (A film)" in said
     assert main(["start", "00"]) == Exit.FAILED
     assert "no mesh has an id that begins with 00" in capsys.readouterr().err
     for nonsense in ("", "x", "1C2D", "1c2d*", "1" * 37):
@@ -291,7 +291,7 @@ def test_the_list(service: FakeService, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_history(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blocklist", "history", FIRST]) == 0
-    assert capsys.readouterr().out == f"Nothing has happened to mesh {FIRST}.\n"
+    assert capsys.readouterr().out == f"Nothing has happened to mesh {FIRST} (A film).\n"
     service.blocklist.events = [[WHEN_US, "blocked", "kicked", "service", ""]]
     assert main(["blocklist", "history", FIRST]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "2024-01-08 10:00 UTC  blocked  kicked  service"
@@ -304,13 +304,13 @@ def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureF
     assert main(["blocklist", "add", FIRST]) == 0
     assert main(["blocklist", "add", "9f", "--for", "1h 30min", "--why", "a noisy one"]) == 0
     assert manager.asked == [("Block", FIRST, 0, ""), ("Block", BLOCKED, 5_400_000_000, "a noisy one")]
-    assert f"Mesh {FIRST} is blocked." in capsys.readouterr().out
+    assert f"Mesh {FIRST} (A film) is blocked." in capsys.readouterr().out
     assert main(["blocklist", "remove", "9f"]) == 0
     manager.changed = False
     assert main(["blocklist", "remove", FIRST]) == 0
     assert manager.asked[2:] == [("Unblock", BLOCKED), ("Unblock", FIRST)]
     assert capsys.readouterr().out == (
-        f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}Mesh {FIRST} was not on the blocklist.\n"
+        f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}Mesh {FIRST} (A film) was not on the blocklist.\n"
     )
 
 
@@ -326,10 +326,11 @@ def test_all_entries_of_a_reason_are_taken_out(service: FakeService, capsys: pyt
         [FIRST, "kicked", now - 3600_000_000, 0, "", "service", 1],
         [SECOND, "rejected", now, 0, "", "service", 1],
     ]
+    service.blocklist.titles = {SECOND: "Quiz\x1b night"}
     assert main(["blocklist", "remove", "--reason", "kicked", "--since", "10min"]) == 0
     assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}"
     assert main(["blocklist", "remove", "--reason", "rejected"]) == 0
-    assert capsys.readouterr().out == f"Mesh {SECOND} is no longer on the blocklist.\n"
+    assert capsys.readouterr().out == f"Mesh {SECOND} (Quiz? night) is no longer on the blocklist.\n"
     assert main(["blocklist", "remove", "--reason", "crashes"]) == 0
     assert capsys.readouterr().out.endswith("No entry matches.\n")
 

@@ -21,6 +21,7 @@ class Advice:
         no_config: how to get the configuration `{file}`, in `{directory}`.
         closed_config: what lets the configuration be read; `closed_database` the same for database.json, and
             `closed_authorities` for `tls.ca_file`.
+        close_config: what lets no other users read `{file}`.
         unblock: what takes an entry out of the blocklist; `block` what puts one in, and `unblock_mesh` what takes
             out that of `{mesh}`.
         restore: how to go on with the blocklist that was saved last, in `{copy}`.
@@ -37,6 +38,7 @@ class Advice:
     closed_config: str
     closed_database: str
     closed_authorities: str
+    close_config: str
     unblock: str
     unblock_mesh: str
     block: str
@@ -59,6 +61,7 @@ FOR_SERVICE = Advice(
         "others than these two try as root"
     ),
     closed_authorities="root reads it at the start of the service; try as root",
+    close_config="chown root:rave {file} && chmod 0640 {file}",
     unblock="ravectl blocklist remove",
     unblock_mesh="ravectl blocklist remove {mesh}",
     block="ravectl blocklist add",
@@ -78,10 +81,11 @@ FOR_ONE_PROCESS = Advice(
     restart="start ravesvc again",
     apply="start ravesvc again",
     identity_check="ravesvc tells more when it starts",
-    no_config="mkdir -p {directory}; ravesvc --example-config > {file}",
+    no_config="mkdir -p -m 700 {directory}; ravesvc --example-config > {file}",
     closed_config=_READABLE,
     closed_database=_READABLE,
     closed_authorities=_READABLE,
+    close_config="chmod 0600 {file}",
     unblock=_EDIT,
     unblock_mesh='BotManager.unblock("{mesh}")',
     block=_EDIT,

@@ -119,6 +119,7 @@ class Option:
         automatic: what the word `auto`, the default, stands for.
         for_service: that workers get the default in its place, although they get its section.
         environment: the variable that counts where it is not set.
+        secret: that other users may not see it.
     """
 
     kind: Kind[Any] | None = None
@@ -132,6 +133,7 @@ class Option:
     automatic: Callable[[], Any] | None = None
     for_service: bool = False
     environment: str = ""
+    secret: bool = False
 
 
 def option(
@@ -157,6 +159,7 @@ def option(
         words=words,
         for_service=for_service,
         environment=environment,
+        secret=secret,
     )
     return field(default=default, repr=not secret, compare=compare, metadata={_DECLARED: declared})
 

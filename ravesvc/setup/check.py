@@ -12,7 +12,7 @@ from ravesvc.config import database, identity, rave_yaml
 from ravesvc.config.database import Database
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
-from ravesvc.setup import authorities, places
+from ravesvc.setup import authorities, places, secret_files
 from ravesvc.store import factory
 
 
@@ -48,8 +48,8 @@ def check_identity(settings: Config) -> list[RaveError]:
 
 
 def warnings(settings: Config) -> list[str]:
-    """What keeps nothing from starting, but is hardly meant, in sentences with file and line."""
-    return list(settings.warnings)
+    """What keeps nothing from starting, but is hardly meant, in sentences that begin with the file."""
+    return [*settings.warnings, *secret_files.readable(settings)]
 
 
 def remarks(settings: Config) -> list[str]:

@@ -32,8 +32,8 @@ def _check(options: argparse.Namespace) -> Exit:
     can use them in their sandbox. Each mistake is one line on standard error with file, line, key and how to fix it.
     The service says the same in its log when a mistake keeps it from starting.
 
-    What is allowed but hardly meant is a line too, such as a time span in milliseconds without their unit. It keeps
-    nothing from starting, and the service says it in its log as well.
+    What is allowed but hardly meant is a line too: a time span in milliseconds without their unit, or a file with
+    secrets that other users can read. It keeps nothing from starting, and the service says it in its log as well.
 
     Without a mistake it lists the keys of client_identity that are still missing. The service runs without them, but
     starts no bot.

@@ -355,6 +355,12 @@ def test_what_is_hardly_meant_is_told_as_ravectl_tells_it_and_keeps_nothing_from
     said = capfd.readouterr().err
     assert said.startswith(f"{machine.config}:4: blocklist_duration is set to 41 days (write 1h ")
     assert said.count("\n") == 1
+    machine.config.chmod(0o644)
+    assert prepare.main() == 0
+    first, second = capfd.readouterr().err.splitlines(keepends=True)
+    assert first == said
+    assert second.startswith(f"{machine.config}: its mode 0644 lets all users read what is secret: ")
+    said = first + second
     ravectl(["config", "check", str(machine.config)])
     assert capfd.readouterr().err.startswith(said)
 

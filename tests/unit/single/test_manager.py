@@ -65,11 +65,13 @@ def _forget_modules() -> Any:
 
 def test_what_is_hardly_meant_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "rave.yaml"
-    file.write_text("blocklist_duration: 3600000\n")
+    file.write_text("blocklist_duration: 3600000\nclient_identity: {request_hash_key: 0a}\n")
+    file.chmod(0o644)
     assert BotManager.from_config(file).settings.blocklist_duration == 3600000
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith(f"{file}:1: blocklist_duration is set to 41 days (write 1h ")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"{file}:1: blocklist_duration is set to 41 days (write 1h ")
+    assert second.endswith(f"client_identity.request_hash_key (chmod 0600 {file})")
 
 
 async def test_it_joins_what_it_is_invited_to_answers_and_says_goodbye(site: SingleSite) -> None:

@@ -35,6 +35,7 @@ def file(tmp_path: Path) -> Path:
 
 def configured(tmp_path: Path, more: str = "") -> Path:
     path = tmp_path / "rave.yaml"
+    path.touch(0o600)
     path.write_text(f"database_config_path: {tmp_path}/database.json\n{more}")
     return path
 
@@ -43,6 +44,7 @@ def test_a_good_configuration(file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["config", "check", str(file)]) == Exit.OK
     assert capsys.readouterr() == (f"{file} is fine.\n", "")
     database = file.with_name("database.json")
+    database.touch(0o600)
     database.write_text(f'{{"uri": "mongodb://bot:{SECRET}@localhost/bot", "options": {{"maxPoolSize": 5}}}}')
     assert main(["config", "check", str(file)]) == Exit.OK
     assert capsys.readouterr() == (f"{file} is fine.\n{database} is fine.\n", "")

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
-from ravesvc import names
 from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api import login_messages as messages
 from ravesvc.api.login_messages import Confirmation, Headers
@@ -150,7 +149,7 @@ class _Server:
         self._rng = rng
         self._name = name
         self._signed = identity_key == "request_hash_key"
-        self._hint = f"check servers.{key} and client_identity.{identity_key} in {names.CONFIG_FILE}"
+        self._hint = f"check servers.{key} and client_identity.{identity_key} in rave.yaml"
 
     async def ask(
         self,

@@ -20,6 +20,11 @@ def date(seconds: float) -> str:
     return _written(seconds, _MINUTES)
 
 
+def to_the_second(seconds: float) -> str:
+    """The same with seconds: "2026-11-30 10:21:05 UTC"."""
+    return _written(seconds, _SECONDS)
+
+
 def dates(times: Sequence[float]) -> list[str]:
     """The times of one list, in seconds since the epoch; "-" for 0, which is none.
 
@@ -31,7 +36,7 @@ def dates(times: Sequence[float]) -> list[str]:
 
 
 def in_sentence(seconds: float) -> str:
-    """The same in a sentence, with seconds: "2026-11-30 at 10:21:05 UTC"."""
+    """The same in a sentence: "2026-11-30 at 10:21:05 UTC"."""
     return _written(seconds, "%Y-%m-%d at %H:%M:%S")
 
 

@@ -46,6 +46,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.version import __version__
 
 STATE_DIRECTORY = Path("/var/lib/rave")
+CONFIGURATION_DIRECTORY = Path(names.CONFIG_FILE).parent
 
 MESH_MODES = ("invited", "public", "friends", "all")
 EVERY_ADMIN, OWNERS = "admins", "owners"

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ravesvc import names
 from ravesvc.common import text_file
 from ravesvc.config import database, proxy, table
 from ravesvc.config.advice import FOR_SERVICE, Advice
-from ravesvc.config.options import STATE_DIRECTORY, TABLE, Config
+from ravesvc.config.options import CONFIGURATION_DIRECTORY, STATE_DIRECTORY, TABLE, Config
 from ravesvc.config.table import Entry
 from ravesvc.config.yaml_section import Findings, Section
 from ravesvc.config.yaml_tree import compose
@@ -27,8 +26,6 @@ _MAX_FILE_BYTES = 1024 * 1024
 
 _NAMES = [*(entry.name for entry in TABLE), *table.sections(Config)]
 
-_CONFIGURATION = Path(names.CONFIG_FILE).parent
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
@@ -38,12 +35,12 @@ class Places:
     """
 
     state: Path = STATE_DIRECTORY
-    configuration: Path = _CONFIGURATION
+    configuration: Path = CONFIGURATION_DIRECTORY
     advice: Advice = FOR_SERVICE
 
     def moved(self, path: Path) -> Path:
         """Where a file is here that the service has at `path`."""
-        for there, here in (STATE_DIRECTORY, self.state), (_CONFIGURATION, self.configuration):
+        for there, here in (STATE_DIRECTORY, self.state), (CONFIGURATION_DIRECTORY, self.configuration):
             if path.is_relative_to(there):
                 return here / path.relative_to(there)
         return path

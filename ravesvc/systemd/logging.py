@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from ravesvc.common.dates import to_the_second
 from ravesvc.common.log_fields import mesh_of
 from ravesvc.common.text import printable
 from ravesvc.errors import RaveError
@@ -43,7 +44,7 @@ class _PrefixFormatter(_Formatter):
 
 
 class _LineFormatter(_Formatter):
-    """For a terminal, safe from control sequences: the id of the mesh stands before each line about it."""
+    """For a terminal, safe from control sequences: before each line stand its time and, if it has one, its mesh."""
 
     def __init__(self, mesh: str) -> None:
         super().__init__("%(levelname)s %(message)s")
@@ -51,7 +52,7 @@ class _LineFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         mesh = mesh_of(record) or self._mesh
-        prefix = f"[{mesh}] " if mesh else ""
+        prefix = f"{to_the_second(record.created)} " + (f"[{mesh}] " if mesh else "")
         lines = super().format(record).splitlines()
         return "\n".join(f"{prefix}{printable(line, _MAX_LINE_CHARS)}" for line in lines)
 

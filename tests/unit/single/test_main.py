@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from ravesvc import names
 from ravesvc.errors import Code, RaveError
 from ravesvc.single import __main__ as program
 from ravesvc.single.manager import BotManager
 from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served
 from tests.unit.single_site import GREET, SingleSite
-from tests.unit.systemd.test_logging import set_up
+from tests.unit.systemd.test_logging import set_up, without_times
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -83,7 +84,7 @@ def test_from_start_to_goodbye(site: SingleSite, started: list[Program], number:
     for mesh in site.mesh, other:
         close = site.control.mesh(mesh)["ended"][-1]
         assert (close["code"], close["by"]) == (1000, "client")
-        said = [line for line in log.splitlines() if line.startswith(f"[{mesh}] ")]
+        said = [line for line in without_times(log) if line.startswith(f"[{mesh}] ")]
         assert [line.partition(" INFO ")[2] for line in said] == [
             f"Plugins read: {site.file.parent}/commands.d/greet.py (greet)",
             "Connected to localhost",
@@ -103,7 +104,7 @@ def test_a_login_first(site: SingleSite, started: list[Program]) -> None:
     site.control.wait(connected=[site.mesh], timeout=20)
     status, _, log = started[0].end(signal.SIGINT)
     assert status == 0
-    said = [line for line in log.splitlines() if line.startswith("INFO")]
+    said = [line for line in without_times(log) if line.startswith("INFO")]
     assert said[:5] == [
         "INFO The mail of a login is sent",
         "INFO A mail is on its way: follow the link in it within 10 minutes",
@@ -192,7 +193,7 @@ def test_hints_name_no_command_that_only_the_service_has() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
     paths = [path for path in map(Path, done.stdout.split()) if path.stem not in exempt]
     assert "task_runner" in {path.stem for path in paths}
-    unfit = re.compile(r"ravectl|systemctl|journalctl|the journal|user rave\b|start rave-")
+    unfit = re.compile(r"ravectl|systemctl|journalctl|the journal|user rave\b|start rave-|/(etc|var/lib|run)/rave")
     assert [f"{path}: {text}" for path in paths for text in texts(path) if unfit.search(text)] == []
 
 
@@ -203,6 +204,8 @@ def texts(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unused:
             yield node.value
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "names":
+            yield str(getattr(names, node.attr, ""))
 
 
 @pytest.mark.process
@@ -244,7 +247,7 @@ def test_the_program_in_the_readme_says_what_it_lacks(site: SingleSite, missing:
     program = program_in_the_readme()
     _, log = program.communicate(timeout=20)
     assert program.returncode == 1
-    last = log.splitlines()[-1]
+    last = without_times(log)[-1]
     assert last.startswith("CRITICAL ")
     assert told in last
     assert "Traceback" not in log

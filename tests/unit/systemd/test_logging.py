@@ -4,8 +4,11 @@ import contextlib
 import contextvars
 import logging
 import os
+import re
 import socket
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,13 @@ def received(_to_journal: None, tmp_path: Path) -> Iterator[Journal]:
     end = Journal(tmp_path / "journal")
     yield end
     end.close()
+
+
+def without_times(text: str) -> list[str]:
+    """The lines of a log on a terminal; each begins with a time."""
+    found = [re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ (.*)", line) for line in text.splitlines()]
+    assert all(found), text
+    return [each[1] for each in found if each]
 
 
 def speak() -> None:
@@ -173,7 +183,7 @@ def test_a_terminal_gets_words(capfd: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     with set_up(logging.INFO, "x"):
         speak()
-    lines = capfd.readouterr().err.splitlines()
+    lines = without_times(capfd.readouterr().err)
     assert lines == ["[x] CRITICAL level 50", "[x] ERROR level 40", "[x] WARNING level 30", "[x] INFO level 20"]
 
 
@@ -181,7 +191,24 @@ def test_no_text_controls_the_terminal(capfd: pytest.CaptureFixture[str], monkey
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     with set_up(logging.INFO):
         logging.getLogger("ravesvc").info("bye\x1b[2J\x9b1m\u202e\x7f")
-    assert capfd.readouterr().err == "INFO bye?[2J?1m??\n"
+    assert without_times(capfd.readouterr().err) == ["INFO bye?[2J?1m??"]
+
+
+def test_a_terminal_shows_times_with_their_zone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "FAR-05:30")
+        time.tzset()
+        begun = int(time.time())
+        with set_up(logging.INFO):
+            speak()
+        said = capfd.readouterr().err
+        shown = datetime.strptime(f"{said[:19]}+0530", "%Y-%m-%d %H:%M:%S%z").timestamp()
+    time.tzset()
+    assert begun <= shown <= time.time()
+    assert said[19:].startswith(" FAR CRITICAL ")
 
 
 def test_a_process_with_several_meshes_tells_them_apart(
@@ -197,7 +224,7 @@ def test_a_process_with_several_meshes_tells_them_apart(
     with set_up(logging.INFO):
         contextvars.copy_context().run(in_mesh, "m1")
         logging.getLogger("ravesvc.test").info("four")
-    lines = capfd.readouterr().err.splitlines()
+    lines = without_times(capfd.readouterr().err)
     assert lines == ["[m1] INFO one", "[m1] two", "[m2] INFO three", "INFO four"]
 
 
@@ -207,7 +234,7 @@ def test_a_terminal_inside_a_service_is_not_the_journal(
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with set_up(logging.WARNING):
         speak()
-    assert capfd.readouterr().err.splitlines()[-1] == "WARNING level 30"
+    assert without_times(capfd.readouterr().err)[-1] == "WARNING level 30"
 
 
 def test_libraries_speak_of_trouble_only(capfd: pytest.CaptureFixture[str]) -> None:

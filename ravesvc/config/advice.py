@@ -22,6 +22,7 @@ class Advice:
         closed_config: what lets the configuration be read; `closed_database` the same for database.json, and
             `closed_authorities` for `tls.ca_file`.
         close_config: what lets no other users read `{file}`.
+        start_mesh: what starts `{mesh}`, and ends a hold.
         unblock: what takes an entry out of the blocklist; `block` what puts one in, and `unblock_mesh` what takes
             out that of `{mesh}`.
         restore: how to go on with the blocklist that was saved last, in `{copy}`.
@@ -39,6 +40,7 @@ class Advice:
     closed_database: str
     closed_authorities: str
     close_config: str
+    start_mesh: str
     unblock: str
     unblock_mesh: str
     block: str
@@ -62,6 +64,7 @@ FOR_SERVICE = Advice(
     ),
     closed_authorities="root reads it at the start of the service; try as root",
     close_config="chown root:rave {file} && chmod 0640 {file}",
+    start_mesh="ravectl start {mesh}",
     unblock="ravectl blocklist remove",
     unblock_mesh="ravectl blocklist remove {mesh}",
     block="ravectl blocklist add",
@@ -86,6 +89,7 @@ FOR_ONE_PROCESS = Advice(
     closed_database=_READABLE,
     closed_authorities=_READABLE,
     close_config="chmod 0600 {file}",
+    start_mesh='BotManager.start_room("{mesh}")',
     unblock=_EDIT,
     unblock_mesh='BotManager.unblock("{mesh}")',
     block=_EDIT,

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.blocklist import Blocklist, await_saved
-from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
+from ravesvc.blocklist.model import SERVICE, Block, BlocklistChange, Reason, What
 from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.config.advice import Advice
@@ -319,9 +319,8 @@ class Reconciler:
         """
         block = self._blocklist.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
-            invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
-            hint = f"{self._advice.unblock_mesh.format(mesh=mesh)} unblocks it{invite}"
-            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
+            text = f"mesh {mesh} stays blocked, because {block.describe()}"
+            raise RaveError(Code.BLOCKED, text, hint=self._way_out(block), mesh=mesh)
         if mesh not in (self._inventory.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
@@ -335,7 +334,11 @@ class Reconciler:
         await await_saved(mesh, saved)
 
     async def stop_mesh(self, mesh: str, actor: str) -> None:
-        """Stop a mesh at an operator's request, and hold it. Raises `RaveError` (NoSuchMesh, BadFile)."""
+        """Stop a mesh at an operator's request, and hold it.
+
+        After a kick, or when an operator has blocked it, the mesh stays blocked for that reason, and is not held.
+        Raises `RaveError` (NoSuchMesh, BadFile).
+        """
         if self.find(mesh) is None:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
         saved = self._blocklist.add(mesh, Reason.HELD, actor=actor)
@@ -446,9 +449,17 @@ class Reconciler:
 
     def _raise_unless_running(self, mesh: str) -> None:
         if block := self._blocklist.get(mesh):
-            raise RaveError(Code.BLOCKED, f"mesh {mesh} is {block.state}: {block.describe()}", mesh=mesh)
+            text = f"mesh {mesh} does not run, because {block.describe()}"
+            raise RaveError(Code.BLOCKED, text, hint=self._way_out(block), mesh=mesh)
         if not self._run(mesh).runs:
-            raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
+            hint = f"{self._advice.start_mesh.format(mesh=mesh)} starts it"
+            raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", hint=hint, mesh=mesh)
+
+    def _way_out(self, block: Block) -> str:
+        if block.reason not in (Reason.KICKED, Reason.OPERATOR):
+            return f"{self._advice.start_mesh.format(mesh=block.mesh)} starts it"
+        invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
+        return f"{self._advice.unblock_mesh.format(mesh=block.mesh)} unblocks it{invite}"
 
     async def _start(self, mesh: str) -> None:
         await self._starts.turn()

@@ -29,7 +29,7 @@ DUMP = '{"version": 1, "name": "Zoë"}\n'
 
 
 # What ravectl asks on its way to a change.
-_LOOKED_UP = ("ListMeshes", "ListEntries", "DescribeEntries", "GetStats", "GetHistory")
+_LOOKED_UP = ("ListMeshes", "DescribeMeshes", "ListEntries", "DescribeEntries", "GetStats", "GetHistory")
 
 
 class FakeObject(Interface):

@@ -8,9 +8,13 @@ from ravesvc.ctl.arguments import MESH
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.operations import mesh_lookup
+from ravesvc.ctl.operations.mesh_lookup import MeshRow
 from ravesvc.ctl.ui import output
 
 COMMANDS = Commands()
+
+# The states of a mesh whose process has been started before.
+_RUNNING = ("connected", "disconnected", "unhealthy")
 
 _ON_OR_OFF = Argument("debug", choices=("on", "off"), help="log everything, or no more than usual")
 
@@ -24,24 +28,33 @@ def _start(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl start 1c2d3e4f
     """
-    _call(service, options, "StartMesh", "is being started")
+    mesh = mesh_lookup.find(service, options.mesh)
+    service.call("StartMesh", "s", mesh.id)
+    state, _reason = _sight(service, mesh.id)
+    runs = state in _RUNNING
+    output.print_line(f"Mesh {mesh} {f'runs already, and is {state}' if runs else 'is being started'}.")
 
 
 @COMMANDS.service_command("stop", MESH)
 def _stop(service: Service, options: argparse.Namespace) -> None:
     """Stop a mesh, and hold it.
 
-    The mesh stays stopped until an operator starts it.
+    The mesh stays stopped until an operator starts it. After a kick, or when an operator has blocked the mesh, it
+    does not run, and stays blocked as it was.
 
     Example:
         ravectl stop 1c2d3e4f
     """
-    _call(service, options, "StopMesh", "is being stopped, and held until it is started")
+    mesh = mesh_lookup.find(service, options.mesh)
+    service.call("StopMesh", "s", mesh.id)
+    output.print_line(f"Mesh {mesh} {_after_stop(*_sight(service, mesh.id))}.")
 
 
 @COMMANDS.service_command("restart", MESH)
 def _restart(service: Service, options: argparse.Namespace) -> None:
     """Replace the process of a running mesh.
+
+    A mesh that does not run is not started.
 
     Example:
         ravectl restart 1c2d3e4f
@@ -57,6 +70,22 @@ def _reconnect(service: Service, options: argparse.Namespace) -> None:
         ravectl reconnect 1c2d3e4f
     """
     _call(service, options, "ReconnectMesh", "is reconnecting")
+
+
+def _sight(service: Service, mesh: str) -> tuple[str, str]:
+    """State and reason of a mesh now; empty when the service does not know it any more."""
+    (described,) = service.call("DescribeMeshes")
+    rows = (MeshRow(*each) for each in described)
+    return next(((row.state, row.reason) for row in rows if row.id == mesh), ("", ""))
+
+
+def _after_stop(state: str, reason: str) -> str:
+    """What is true of a mesh that was to be stopped, as it follows the mesh in a sentence."""
+    if state == "blocked":
+        return f"does not run, and stays blocked, because {reason}. It is not held in addition"
+    if state == "held":
+        return "does not run, and is held until it is started"
+    return "is being stopped, and held until it is started"
 
 
 def _call(service: Service, options: argparse.Namespace, member: str, done: str) -> None:

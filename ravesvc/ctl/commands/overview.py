@@ -29,9 +29,9 @@ _MAX_HEAD_CHARS = 600
 _MIN_ID_CHARS = 8
 # The width where the output is no terminal.
 _FILE_CELLS = 160
-# Columns that are cut on a narrow terminal: the title and the error.
+# Columns that are cut on a narrow terminal: the title and the reason.
 _FLEXIBLE = (1, 7)
-_TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "LAST ERROR")
+_TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "REASON")
 _STATE = _TITLES.index("STATE")
 # SGR parameters of ECMA-48.
 _COLOURS = {
@@ -164,8 +164,8 @@ def _status(options: argparse.Namespace) -> int:
     """Show how the service is, and all meshes.
 
     The table has the beginning of the mesh's id, its title, its state, how long its bot has been connected, the users
-    when discovery last looked, the memory of its unit, how often its process was restarted by itself, and why it is
-    not connected or what went wrong last. At a terminal the table is as wide as the terminal, and coloured unless
+    when discovery last looked, the memory of its unit, how often its process was restarted by itself, and the reason
+    why it is not connected. At a terminal the table is as wide as the terminal, and coloured unless
     NO_COLOR is set.
 
     A mesh is connected, disconnected, starting, stopping, restarting, unhealthy (its process does not answer),

@@ -245,6 +245,7 @@ class ManagerObject(Interface):
     async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         """Stop, and stay stopped until StartMesh.
 
+        A mesh that is blocked after a kick or by an operator stays blocked, and is not held.
         Returns before the process is gone: its State tells.
 
         Errors: InvalidArgument, NoSuchMesh, BadFile.

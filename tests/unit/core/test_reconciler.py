@@ -209,8 +209,22 @@ async def test_start_and_stop_refuse_what_they_cannot_do(bus_address: str, tmp_p
         with pytest.raises(RaveError) as e:
             await site.reconciler.start_mesh(MESH, "alice")
         assert e.value.code is Code.BLOCKED
+        assert str(e.value) == (
+            f"mesh {MESH} stays blocked, because the bot was kicked "
+            f"(ravectl blocklist remove {MESH} unblocks it, then invite the bot again)"
+        )
         await site.reconciler.stop_mesh(MESH, "alice")
         assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
+        with pytest.raises(RaveError, match="does not run, because the bot was kicked"):
+            await site.reconciler.restart_mesh(MESH)
+        site.discover(OTHER)
+        await site.reconciler.stop_mesh(OTHER, "alice")
+        with pytest.raises(RaveError) as e:
+            await site.reconciler.restart_mesh(OTHER)
+        assert e.value.code is Code.BLOCKED
+        assert str(e.value) == (
+            f"mesh {OTHER} does not run, because it was stopped by an operator (ravectl start {OTHER} starts it)"
+        )
         await site.idle()
         assert site.systemd.verbs == []
 

@@ -73,7 +73,7 @@ def fill_meshes(fake: FakeService) -> None:
     manager, now_us = fake.manager, time.time_ns() // 1000
     states = [(FILM, "Film night", "connected"), (TALK, "Talk", "disconnected"), (KICKED, "Old room", "blocked")]
     manager.meshes = [[*state, "/"] for state in states]
-    reasons = ["", "connection lost: no answer", "kicked"]
+    reasons = ["", "connection lost: no answer", "the bot was kicked"]
     numbers = [(now_us - 190 * MINUTE_US, 12, 0, True), (now_us, 4, 1, False), (0, 0, 0, False)]
     manager.described = [
         [*state, reason, *facts] for state, reason, facts in zip(states, reasons, numbers, strict=True)

@@ -117,6 +117,29 @@ def test_of_many_candidates_some_are_shown(manager: FakeManagerObject, capsys: p
     assert "..." in said
 
 
+@pytest.mark.parametrize(
+    ("verb", "state", "reason", "words"),
+    [
+        ("start", "connected", "", "runs already, and is connected."),
+        ("start", "stopped", "", "is being started."),
+        ("stop", "stopping", "it was stopped by an operator", "is being stopped, and held until it is started."),
+        ("stop", "held", "it was stopped by an operator", "does not run, and is held until it is started."),
+        (
+            "stop",
+            "blocked",
+            "the bot was kicked",
+            "does not run, and stays blocked, because the bot was kicked. It is not held in addition.",
+        ),
+    ],
+)
+def test_what_is_true_after_an_order(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], verb: str, state: str, reason: str, words: str
+) -> None:
+    manager.described = [[FIRST, "A film", state, reason, WHEN_US, 1, 0, False]]
+    assert main([verb, FIRST]) == 0
+    assert capsys.readouterr().out == f"Mesh {FIRST} (A film) {words}\n"
+
+
 def test_explain(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     manager.lines = ["It is connected.", "All is \x1b[2Jwell."]
     assert main(["explain", FIRST]) == 0

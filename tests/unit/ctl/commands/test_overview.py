@@ -63,13 +63,13 @@ outdated processes: 1 (ravectl roll)
 """
 
 AT_80 = """\
-MESH      TITLE             STATE         UP  USERS  MEM   RST  LAST ERROR
+MESH      TITLE             STATE         UP  USERS  MEM   RST  REASON
 1c2d3e4f  Friday film nig…  connected     2h  12     21M   0
 9f8e7d6c  映画の夜          disconnected  -   3      2.0G  17   can't connect t…
 0a0b0c0d                    blocked       -   0      -     0    the bot was kic…"""
 
 AT_160 = """\
-MESH      TITLE                           STATE         UP  USERS  MEM   RST  LAST ERROR
+MESH      TITLE                           STATE         UP  USERS  MEM   RST  REASON
 1c2d3e4f  Friday film night with popcorn  connected     2h  12     21M   0
 9f8e7d6c  映画の夜                        disconnected  -   3      2.0G  17   can't connect to wss.example.test:443: Connection refused
 0a0b0c0d                                  blocked       -   0      -     0    the bot was kicked"""  # noqa: E501

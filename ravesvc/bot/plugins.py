@@ -33,6 +33,8 @@ _MAX_FILE_BYTES = 256 * 1024
 _LOAD_TIMEOUT_S = 10.0
 _MAX_ERROR_CHARS = 300
 _MAX_ERRORS = 16
+# That many are named. All of them run.
+_MAX_LOADED = 64
 
 
 class EntryPoint(NamedTuple):
@@ -101,6 +103,11 @@ class PluginLoader:
             f"{source}: {what}" for source, what in self._runtime_errors.items()
         ]
         return [printable(error, _MAX_ERROR_CHARS) for error in errors[:_MAX_ERRORS]]
+
+    @property
+    def loaded(self) -> list[str]:
+        """The files and modules whose plugins are in force, as paths and names; the first of too many."""
+        return [printable(source, _MAX_ERROR_CHARS) for source in sorted(self._loaded)[:_MAX_LOADED]]
 
     @property
     def unloaded(self) -> list[str]:

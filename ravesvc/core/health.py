@@ -17,6 +17,7 @@ answers: a bot that has left many calls unanswered is asked once more, and is th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,8 @@ _LAST_CHANCE_S = 5.0
 _CONFIRMED_WITHIN_S = 8.0
 # Seconds for which the start of the service waits for the answers of bots that run already.
 _ADOPTION_S = 15.0
+# Seconds for which an operator who wants the present answers of all bots waits for them.
+_ASK_AGAIN_S = 5.0
 
 
 class Stats(NamedTuple):
@@ -109,8 +112,15 @@ class Health:
         """Ask all running bots, round after round, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            active = [mesh for mesh, record in self._records.items() if record.run.phase is RunPhase.RUNNING]
-            await asyncio.gather(*map(self.ask, active), return_exceptions=True)
+            await asyncio.gather(*map(self.ask, self._running()), return_exceptions=True)
+
+    async def ask_again(self) -> None:
+        """Ask all running bots now; wait a bounded time for the answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_AGAIN_S):
+                # A question that is under way may be answered with what was so before.
+                await _ends(list(self._asking.values()))
+                await _ends(map(self.ask, self._running()))
 
     def ask(self, mesh: str) -> asyncio.Task[None]:
         """Begin to ask a bot, unless that is under way; the task ends after its answer or time-out."""
@@ -123,6 +133,9 @@ class Health:
         """For how many seconds nothing was received from a bot; 0 if its process does not run."""
         record = self._records.get(mesh)
         return self._now() - record.worker.heard if record and record.run.phase is RunPhase.RUNNING else 0.0
+
+    def _running(self) -> list[str]:
+        return [mesh for mesh, record in self._records.items() if record.run.phase is RunPhase.RUNNING]
 
     async def close(self) -> None:
         """Cancel all questions."""
@@ -212,3 +225,8 @@ def _was_undelivered(question: asyncio.Task[WorkerStatus]) -> bool:
     """Whether the question never reached the bot."""
     error = question.exception() if question.done() and not question.cancelled() else None
     return isinstance(error, RaveError) and error.attributes.get("undelivered") is True
+
+
+async def _ends(questions: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for the ends of questions, which go on if the wait is cancelled."""
+    await asyncio.gather(*map(asyncio.shield, questions), return_exceptions=True)

@@ -15,7 +15,7 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.plan import Decision
 from ravesvc.core.run_state import RunPhase, RunState
-from ravesvc.core.worker_status import MAX_COUNT, MAX_ERRORS, WorkerStatus
+from ravesvc.core.worker_status import MAX_COUNT, MAX_ERRORS, MAX_PLUGINS, WorkerStatus
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class WorkerState:
         connected_at: when it connected, in seconds of the monotonic clock; 0 while it is not connected.
         attempts: how many attempts to connect have failed in a row.
         last_error: its last error in words; empty if there is none.
+        plugins: the files and modules whose plugins are in force.
         command_errors: what is wrong with the operator's plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server shows chat; empty until it has found that out.
@@ -48,6 +49,7 @@ class WorkerState:
     connected_at: float = 0.0
     attempts: int = 0
     last_error: str = ""
+    plugins: tuple[str, ...] = ()
     command_errors: tuple[str, ...] = ()
     unshown: int = 0
     chat_form: str = ""
@@ -75,6 +77,7 @@ class WorkerState:
         """Apply an answer to GetStatus."""
         self.ready = True
         self.attempts = status.attempts
+        self.plugins = status.plugins
         self.command_errors = status.command_errors
         self.unshown = status.unshown
         self.chat_form = status.chat_form
@@ -206,3 +209,8 @@ def _server(record: MeshState | None) -> str:
 def command_errors(records: Iterable[MeshState]) -> list[str]:
     """The errors of the operator's plugins in all meshes, each once, sorted."""
     return sorted({error for record in records for error in record.worker.command_errors})[:MAX_ERRORS]
+
+
+def plugins(records: Iterable[MeshState]) -> list[str]:
+    """The files and modules whose plugins are in force in any mesh, each once, sorted."""
+    return sorted({plugin for record in records for plugin in record.worker.plugins})[:MAX_PLUGINS]

@@ -271,6 +271,8 @@ class BotService:
         await self.state.refresh()
         others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]
         await asyncio.gather(*map(self.announce, others))
+        # The operator who refreshes is shown what is loaded then.
+        await self.reconciler.health.ask_again()
 
     def blocklist_edited(self) -> None:
         """The file of the blocklist has changed, perhaps by a save of the service itself: read it soon."""

@@ -14,8 +14,9 @@ from ravesvc import names
 from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
 
-# Bounds: the number of errors of plugins, and the largest count.
+# Bounds: the number of errors of plugins, of the sources of plugins, and the largest count.
 MAX_ERRORS = 16
+MAX_PLUGINS = 64
 MAX_COUNT = 2**32 - 1
 
 
@@ -28,6 +29,7 @@ class WorkerStatus:
         connected_s: for how many seconds.
         attempts: how many attempts to connect have failed in a row.
         last_error: its last error in words; empty if there is none.
+        plugins: the files and modules whose plugins are in force.
         command_errors: what is wrong with the operator's plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server shows chat; empty until it has found that out.
@@ -39,6 +41,7 @@ class WorkerStatus:
     connected_s: float = 0.0
     attempts: int = 0
     last_error: str = ""
+    plugins: tuple[str, ...] = ()
     command_errors: tuple[str, ...] = ()
     unshown: int = 0
     chat_form: str = ""
@@ -48,12 +51,13 @@ class WorkerStatus:
 
 def read_status(answer: Mapping[str, Any]) -> WorkerStatus:
     """The status in an answer to GetStatus, which may hold anything."""
-    usec, errors = answer.get("ConnectedUSec"), answer.get("CommandErrors")
+    usec, errors, plugins = (answer.get(key) for key in ("ConnectedUSec", "CommandErrors", "Plugins"))
     return WorkerStatus(
         connected=answer.get("Connected") is True,
         connected_s=usec / 1_000_000 if isinstance(usec, int) and usec > 0 else 0.0,
         attempts=counted(answer.get("Attempts")),
         last_error=printable(answer.get("LastError"), names.MAX_REPORT_CHARS),
+        plugins=plugin_names(plugins if isinstance(plugins, list) else []),
         command_errors=error_texts(errors if isinstance(errors, list) else []),
         unshown=counted(answer.get("UnshownMessages")),
         chat_form=printable(answer.get("ChatForm"), 20),
@@ -70,3 +74,8 @@ def counted(value: object) -> int:
 def error_texts(errors: Sequence[object]) -> tuple[str, ...]:
     """The errors of plugins from a worker's report, bounded in number and length."""
     return tuple(printable(error, names.MAX_REPORT_CHARS) for error in errors[:MAX_ERRORS])
+
+
+def plugin_names(plugins: Sequence[object]) -> tuple[str, ...]:
+    """The files and modules of plugins from a worker's report, bounded in number and length."""
+    return tuple(printable(plugin, names.MAX_REPORT_CHARS) for plugin in plugins[:MAX_PLUGINS])

@@ -71,6 +71,7 @@ class Status:
         reconnects: how often the connection was made anew.
         attempts: how many attempts to connect have failed in a row.
         last_error: why the last one failed, or the last connection ended, in words.
+        plugins: the files and modules whose plugins are in force.
         command_errors: what is wrong with plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server is known to show chat; empty while that is not known.
@@ -84,6 +85,7 @@ class Status:
     reconnects: int
     attempts: int
     last_error: str
+    plugins: tuple[str, ...]
     command_errors: tuple[str, ...]
     unshown: int
     chat_form: str

@@ -185,6 +185,7 @@ class Worker:
             # The failures before a stable connection are over.
             attempts=self._connections.failures if lasted < STABLE_AFTER_S else 0,
             last_error=self._connections.last_error,
+            plugins=tuple(self._plugins.loaded),
             command_errors=tuple(self._plugins.errors),
             unshown=self._connections.chat_forms.unshown,
             chat_form=self._connections.chat_forms.learned(self._facts.server),

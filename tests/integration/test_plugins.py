@@ -52,7 +52,9 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     pids, connections = site.pids(meshes), site.control.connections()
     assert site.control.chat(first, "?greet", wait=1.0) == []
     site.sh(f"cp /usr/share/doc/rave-orchestrator/examples/greet.py {DIRECTORY}/")
-    assert "Read again: " in site.sh("ravectl refresh")
+    said = site.sh("ravectl refresh")
+    assert "Read again: " in said
+    assert f"Plugin loaded: {DIRECTORY}/greet.py" in said
     for mesh in meshes:
         assert says(site, mesh, "ann", "?greet") == "Hello, Ann!"
         assert "greet" in says(site, mesh, "ann", "?help")
@@ -64,7 +66,7 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     assert says(site, second, "ann", "?greet") == "Good evening, Ann!"
 
     site.sh(f"rm {DIRECTORY}/greet.py")
-    refresh(site)
+    assert "No bot has loaded a plugin." in site.sh("ravectl refresh")
     assert "greet" not in says(site, first, "ann", "?help")
     assert (site.pids(meshes), site.control.connections()) == (pids, connections), "nobody has noticed"
     figure("a plugin came, changed and went with the same processes and connections")

@@ -82,7 +82,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.chat_changes: list[list[Any]] = []
         self.conflicts: set[int] = set()
         self.permissions: list[list[Any]] = []
-        self.status: dict[str, Variant] = {"CommandErrors": Variant("as", [])}
+        self.status: dict[str, Variant] = {}
         self.set_status()
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
@@ -111,6 +111,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
             "LoginStep": Variant("s", step),
             "Admins": Variant("u", admins),
             "Permissions": Variant("u", permissions),
+            "Plugins": Variant("as", []),
             "CommandErrors": Variant("as", []),
         }
 

@@ -33,15 +33,20 @@ _IMPORT_FILE = Argument("file", metavar="FILE", help="standard input if -")
 def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     """Read the store and plugins again, in the service and in all bots.
 
-    All bots load the files in /etc/rave/commands.d again, see rave-mesh(8). The service reads its store again, for
-    when another program has changed it, and renews the credentials file. Mistakes in plugins are shown on
-    standard error, and the exit status is then 1; all else is done nevertheless.
+    All bots load the files in /etc/rave/commands.d again, see rave-mesh(8), and ravectl lists the files and packages
+    that are loaded then. The service reads its store again, for when another program has changed it, and renews the
+    credentials file. Mistakes in plugins are shown on standard error, and the exit status is then 1; all else is done
+    nevertheless.
 
     Example:
         ravectl refresh
     """
     output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
+    for plugin in status["Plugins"]:
+        output.print_line(f"Plugin loaded: {plugin}")
+    if not status["Plugins"]:
+        output.print_line("No bot has loaded a plugin.")
     for error in status["CommandErrors"]:
         output.print_error(f"plugins fail: {error}")
     return Exit.FAILED if status["CommandErrors"] else Exit.OK

@@ -14,7 +14,7 @@ from ravesvc.core.explain import ExplainInput, details, explain
 from ravesvc.core.health import stats
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
-from ravesvc.core.mesh_state import MeshState, command_errors, unshown
+from ravesvc.core.mesh_state import MeshState, command_errors, plugins, unshown
 from ravesvc.core.plan import Action
 from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
@@ -75,6 +75,7 @@ STATUS_TYPES = {
     "Obstacle": "s",
     "Outages": "as",
     "Pauses": "as",
+    "Plugins": "as",
 }
 
 
@@ -165,7 +166,8 @@ class ManagerObject(Interface):
         are Engine and Error of Store; BlocklistError (s), which is Error of Blocklist; States (a{su}), the number of
         meshes in each state; Blocks (a{su}), the number of entries of the blocklist for each reason; Obstacle (s),
         why no mesh is started, or empty; Outages (as), what most meshes fail by for no fault of their own, and Pauses
-        (as), which of Rave's hosts ask for a pause, a sentence each.
+        (as), which of Rave's hosts ask for a pause, a sentence each; and Plugins (as), the files and modules whose
+        plugins are in force in any mesh.
         """
         reasons = Counter(block.reason.value for block in self._blocklist.announced.values())
         more = {
@@ -177,6 +179,7 @@ class ManagerObject(Interface):
             "Obstacle": str(self._discovery.obstacle or self._discovery.identity_refused or ""),
             "Outages": self._starts.outages.sentences()[:_MAX_SENTENCES],
             "Pauses": self._starts.pauses.all_words()[:_MAX_SENTENCES],
+            "Plugins": plugins(self._reconciler.records.values()),
         }
         properties = {**self.values(), **self._account.values(), **self._permissions.values()}
         return properties | {name: Variant(STATUS_TYPES[name], value) for name, value in more.items()}

@@ -108,8 +108,8 @@ class StoreObject(Interface):
     async def refresh(self, call: Call) -> tuple[int, int]:
         """Read plugins and the store again, and renew the credentials file, in all meshes.
 
-        Returns how many admins and permissions there are then. What is wrong with plugins is in CommandErrors,
-        and fails nothing.
+        Returns how many admins and permissions there are then. GetStatus has the plugins that are then loaded, and
+        what is wrong with them, which fails nothing: Plugins and CommandErrors.
 
         Errors: StoreUnavailable; commands are read all the same.
         """

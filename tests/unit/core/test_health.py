@@ -588,6 +588,27 @@ def test_bots_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_they_go
 # For ever.
 
 
+async def test_a_question_that_is_under_way_is_followed_by_one_that_sees_what_is_so_now() -> None:
+    async with scene_of("abc") as scene:
+        scene.records["c"] = scene.record("c", STARTING)
+        scene.bots.hang("a")
+        first = scene.health.ask("a")
+        await until(lambda: scene.bots.asked == ["a"])
+        again = asyncio.create_task(scene.health.ask_again())
+        scene.bots.go_on("a")
+        await again
+        assert first.done()
+        assert scene.bots.asked == ["a", "a", "b"]
+
+
+async def test_a_bot_that_hangs_holds_up_no_operator_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "_ASK_AGAIN_S", 0.05)
+    async with scene_of("ab") as scene:
+        scene.bots.hang("a")
+        await scene.health.ask_again()
+        assert (scene.answered, scene.bots.under_way) == (["b"], 1), "the question goes on"
+
+
 async def test_whoever_is_active_is_asked_in_every_round() -> None:
     async with scene_of("a", 0.001) as scene:
         for mesh, run_state in zip("bcdef", (STARTING, RESTARTING, STOPPING, FAILED, ABSENT), strict=True):

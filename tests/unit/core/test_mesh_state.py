@@ -10,7 +10,7 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block, Reason
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core import mesh_state as record_module
-from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, usual_chat_form
+from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, plugins, usual_chat_form
 from ravesvc.core.plan import Action, Decision
 from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.core.worker_status import WorkerStatus, error_texts, read_status
@@ -268,6 +268,19 @@ def test_what_is_wrong_with_plugins_is_told_once_however_many_meshes_say_it() ->
     first.worker.answer(status(), NOW)
     second.worker.answer(status(CommandErrors="x.py: it fails"), NOW)
     assert command_errors([first, second]) == []
+
+
+def test_the_plugins_in_force_are_told_once_however_many_meshes_have_them() -> None:
+    first, second = MeshState("a"), MeshState("b")
+    first.worker.answer(status(Plugins=["/etc/y.py", "/etc/x.py"]), NOW)
+    second.worker.answer(status(Plugins=["/etc/x.py"]), NOW)
+    assert plugins([first, second, MeshState("c")]) == ["/etc/x.py", "/etc/y.py"]
+    first.worker.answer(status(), NOW)
+    second.worker.answer(status(Plugins="/etc/x.py"), NOW)
+    assert plugins([first, second]) == []
+    second.worker.answer(status(Plugins=["x\n" * 1000, *map(str, range(100))]), NOW)
+    assert len(second.worker.plugins) == 64
+    assert second.worker.plugins[0] == ("x?" * 1000)[:300]
 
 
 def test_plugins_of_a_bot_that_was_taken_over_do_no_harm() -> None:

@@ -224,11 +224,13 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
 
 def test_refresh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["refresh"]) == 0
-    assert capsys.readouterr().out == "Read again: 2 admins, 1 command permission.\n"
+    assert capsys.readouterr().out == "Read again: 2 admins, 1 command permission.\nNo bot has loaded a plugin.\n"
+    manager.status["Plugins"] = Variant("as", ["/etc/rave/commands.d/greet.py", "games_for_rave"])
     manager.status["CommandErrors"] = Variant("as", ["greet.py, line 3: SyntaxError: invalid syntax"])
     assert main(["refresh"]) == 1
     said = capsys.readouterr()
-    assert said.out == "Read again: 2 admins, 1 command permission.\n"
+    loaded = "Plugin loaded: /etc/rave/commands.d/greet.py\nPlugin loaded: games_for_rave\n"
+    assert said.out == f"Read again: 2 admins, 1 command permission.\n{loaded}"
     assert said.err == "ravectl: plugins fail: greet.py, line 3: SyntaxError: invalid syntax\n"
 
 

@@ -48,6 +48,11 @@ def write(file: Path, text: str) -> None:
     file.chmod(0o644)
 
 
+async def loaded(bot: BotUnderTest, bus: Any) -> list[str]:
+    (status,) = await ask(bus, bot.mesh, "GetStatus")
+    return list(status["Plugins"])
+
+
 async def errors(bot: BotUnderTest, bus: Any) -> list[str]:
     (status,) = await ask(bus, bot.mesh, "GetStatus")
     return list(status["CommandErrors"])
@@ -66,12 +71,14 @@ async def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
         await parent.announce(mesh, Announcement.COMMANDS)
         assert await bot.answer("?greet", user="ann") == ["Hello, Ann!"]
         assert "greet" in (await bot.answer("?help", user="ann"))[0]
+        assert await loaded(bot, bus) == [str(greet)]
 
         write(greet, GREET + "1 / 0\n")
         await parent.announce(mesh, Announcement.COMMANDS)
         told = [f"{greet}, line 6: ZeroDivisionError: division by zero"]
         await bot.says("CommandErrors", told)
         assert await errors(bot, bus) == told
+        assert await loaded(bot, bus) == [str(greet)], "the version before is in force"
         assert await bot.answer("?greet", user="ann") == ["Hello, Ann!"]
 
         write(greet, GREET.replace("await context.reply", "raise LookupError"))
@@ -84,7 +91,7 @@ async def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
 
         greet.unlink()
         await parent.announce(mesh, Announcement.COMMANDS)
-        assert await errors(bot, bus) == []
+        assert await errors(bot, bus) == await loaded(bot, bus) == []
         assert "greet" not in (await bot.answer("?help", user="ann"))[0]
         assert await in_thread(bot.control.connections) == {mesh: number}
 

@@ -126,6 +126,7 @@ async def test_it_connects_says_so_everywhere_answers_and_stops(
             "Reconnects": 0,
             "Attempts": 0,
             "LastError": "",
+            "Plugins": [],
             "CommandErrors": [],
             "UnshownMessages": 0,
             "Debug": logging.getLogger().isEnabledFor(logging.DEBUG),

@@ -181,6 +181,7 @@ async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
         reconnects=0,
         attempts=1,
         last_error=long,
+        plugins=(),
         command_errors=(),
         unshown=0,
         chat_form="",

@@ -75,6 +75,7 @@ class _Bot:
             reconnects=0,
             attempts=self.state.attempts,
             last_error=self.state.error,
+            plugins=(),
             command_errors=(),
             unshown=0,
             chat_form=self.state.chat_form,

@@ -400,7 +400,7 @@ BESIDE = {
 
 async def test_the_status_is_every_property_and_a_count_of_states(bus_address: str) -> None:
     async with site_on(bus_address) as site:
-        counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": []}
+        counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": [], "Plugins": []}
         expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": ""}
         assert await site.ask("GetStatus") == [expected]
         connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))

@@ -36,7 +36,7 @@ from ravesvc.blocklist.model import (
     What,
 )
 from ravesvc.common import json_fields, text_file
-from ravesvc.common.atomic_files import set_aside, write_atomically
+from ravesvc.common.atomic_files import damaged, retire_damaged, set_aside, write_atomically
 from ravesvc.common.steady_clock import Clock, Stamp
 from ravesvc.common.text import printable, user_name
 from ravesvc.config.advice import FOR_SERVICE, Advice
@@ -257,6 +257,8 @@ class BlockFile:
         self._last_content: bytes | None = None  # what was saved or read last, also by an earlier process
         self._has_saved = False
         self._copy_unusable = False  # the copy can't be read, and is still in its place
+        # Whether the list was good so far. An earlier damage is over when it is good at a start.
+        self._good_so_far = True
 
     def load_copy(self) -> BlocklistModel:
         """The list that was saved last; an empty one if there is no copy or it can't be used.
@@ -270,7 +272,7 @@ class BlockFile:
             return BlocklistModel()
         except (OSError, RaveError) as e:
             reason = e.message if isinstance(e, RaveError) else e.strerror
-            self._copy_unusable = True
+            self._copy_unusable, self._good_so_far = True, False
             try:
                 what = f"it is kept as {self._set_copy_aside()}"
             except OSError as renaming:
@@ -290,20 +292,22 @@ class BlockFile:
         try:
             text = _read(self._path)
         except FileNotFoundError:
-            kept = [] if self._has_saved else _damaged_files(self._path)
+            kept = [] if self._has_saved else damaged(self._path)
             if not kept and not self.has_copy:
-                kept = [self._copy] if self._copy_unusable else _damaged_files(self._copy)
+                kept = [self._copy] if self._copy_unusable else damaged(self._copy)
             if kept:
                 raise self._bad_file(f"{self._path} is missing; what was there is kept as {kept[-1]}") from None
             return None
         except OSError as e:
             raise self._set_aside(e.strerror or str(e)) from e
         if text == self._last_content:
+            self._forget_damage()
             return None
         try:
             edit = from_json(text, "it", self._clock)
         except RaveError as e:
             raise self._set_aside(e.message) from e
+        self._forget_damage()
         self._last_content = text
         return edit
 
@@ -377,16 +381,18 @@ class BlockFile:
             return self._bad_file(f"{self._path} can't be used: {reason}; it can't be renamed: {e.strerror}")
         return self._bad_file(f"{self._path} can't be used: {reason}; it is kept as {kept}")
 
+    def _forget_damage(self) -> None:
+        if self._good_so_far:
+            self._good_so_far = False
+            for path in self._path, self._copy:
+                retire_damaged(path)
+
     def _bad_file(self, text: str) -> RaveError:
+        self._good_so_far = False
         restore = f"fix it and put it back, or {self._advice.restore.format(copy=self._copy)}"
         return RaveError(
             Code.BAD_FILE, text, hint=restore if self.has_copy else _START_EMPTY_HINT, file=str(self._path)
         )
-
-
-def _damaged_files(path: Path) -> list[Path]:
-    """The files to which a file was renamed because it could not be used, the latest last."""
-    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
 def _read(path: Path) -> bytes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ravesvc.common.text import user_name
+
+_log = logging.getLogger(__name__)
 
 
 def write_atomically(
@@ -74,6 +78,24 @@ def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime]
             kept = path.with_name(f"{name}.{number}")
         else:
             return kept
+
+
+def damaged(path: Path) -> list[Path]:
+    """The files that `set_aside` has made of a damaged `path` since it was last good, the latest last."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
+
+
+def retire_damaged(path: Path) -> None:
+    """Rename what `damaged` finds to `<path>.old-damaged-<UTC time>`: `path` is good again, and does without them.
+
+    They are kept for people. Otherwise a later loss of the file would look like the damage that is over.
+    """
+    for kept in damaged(path):
+        retired = kept.with_name(kept.name.replace(f"{path.name}.damaged-", f"{path.name}.old-damaged-"))
+        # Where that is not possible, they go on to count.
+        with suppress(OSError):
+            rename_no_replace(kept, retired)
+            _log.info("%s is good again: %s is %s now", path, kept.name, retired.name)
 
 
 def rename_no_replace(source: Path, target: Path) -> None:

@@ -16,7 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ravesvc.common.atomic_files import rename_no_replace, set_aside, write_atomically
+from ravesvc.common.atomic_files import (
+    damaged,
+    rename_no_replace,
+    retire_damaged,
+    set_aside,
+    write_atomically,
+)
 from ravesvc.common.text import printable, user_name
 from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
@@ -73,6 +79,8 @@ class StateFile:
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._status: os.stat_result | None = None
+        # Whether the file was good so far. An earlier damage is over when it is good at a start.
+        self._good_so_far = True
 
     def run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, in a transaction that `begin` starts; if it raises, nothing is changed.
@@ -132,14 +140,16 @@ class StateFile:
         # Of what is deleted nothing stays in the file: users may have themselves forgotten.
         connection.execute("PRAGMA secure_delete = ON")
         sqlite_schema.migrate(connection)
+        if self._good_so_far:
+            self._good_so_far = False
+            retire_damaged(self._path)
         return connection
 
     def _make(self) -> None:
         """Create the file, unless remains of an earlier one are there that an operator may want to recover."""
         self._clear_place(None)
-        names = sorted(path.name for path in self._path.parent.iterdir() if not path.name.endswith(_COMPANIONS))
-        if kept := [name for name in names if name.startswith(f"{self._path.name}.damaged-")]:
-            raise self._lost(f"{self._path} is missing; what was there is kept as {self._path.with_name(kept[-1])}")
+        if kept := [path for path in damaged(self._path) if not path.name.endswith(_COMPANIONS)]:
+            raise self._lost(f"{self._path} is missing; what was there is kept as {kept[-1]}")
         write_atomically(self._path, sqlite_schema.empty(), 0o600)
 
     def _check_file(self) -> os.stat_result:
@@ -246,6 +256,7 @@ class StateFile:
         return RaveError(Code.BAD_FILE, f"{self._path} can't be used: {reason}", hint=hint, file=str(self._path))
 
     def _lost(self, text: str) -> RaveError:
+        self._good_so_far = False
         hint = (
             f"restore a backup as {self._path}, or delete {self._path}.damaged-* to begin anew; then {self._restart}"
         )

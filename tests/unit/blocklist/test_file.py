@@ -627,6 +627,46 @@ def test_once_the_list_was_saved_an_old_damaged_one_hinders_nobody(path: Path, c
     assert file.read_edit() is None
 
 
+@pytest.mark.parametrize("removed", [["blocklist.json"], ["blocklist.json", "blocklist.json.saved"]])
+def test_after_a_good_start_an_old_damaged_one_counts_no_more(
+    path: Path, clock: Clock, file: BlockFile, removed: list[str]
+) -> None:
+    for name in "blocklist.json", "blocklist.json.saved":
+        path.with_name(f"{name}.damaged-20200101T000000Z").write_text(name)
+    file.save(BlocklistModel([KICKED]))
+    start = BlockFile(path, clock)
+    start.load_copy()
+    assert start.read_edit() is None
+    for name in removed:
+        path.with_name(name).unlink()
+    later = BlockFile(path, clock)
+    assert list(later.load_copy()) == ([] if len(removed) == 2 else [KICKED])
+    assert later.read_edit() is None, "as if there had never been another"
+    for name in "blocklist.json", "blocklist.json.saved":
+        assert path.with_name(f"{name}.old-damaged-20200101T000000Z").read_text() == name
+
+
+def test_after_a_second_damage_the_file_counts_that_was_kept_then(path: Path, clock: Clock, file: BlockFile) -> None:
+    old = path.with_name("blocklist.json.damaged-20990101T000000Z")
+    old.write_text("the first damage, by a clock that was wrong")
+    file.save(BlocklistModel([KICKED]))
+    start = BlockFile(path, clock)
+    start.load_copy()
+    start.read_edit()
+    path.write_text("broken")
+    with pytest.raises(RaveError):
+        start.read_edit()
+    (kept,) = path.parent.glob("blocklist.json.damaged-*")
+    later = BlockFile(path, clock)
+    later.load_copy()
+    with pytest.raises(RaveError, match=f"what was there is kept as {kept}"):
+        later.read_edit()
+    # In its own process the file keeps the name that the message has.
+    later.save(BlocklistModel([KICKED]))
+    assert later.read_edit() is None
+    assert kept.read_text() == "broken"
+
+
 def test_the_latest_of_several_damaged_ones_is_named(path: Path, file: BlockFile) -> None:
     for year in (2021, 2023, 2022):
         path.with_name(f"blocklist.json.damaged-{year}0101T000000Z").write_text("broken")
@@ -752,6 +792,7 @@ def test_a_copy_that_can_not_be_used_is_kept_aside(
     path.write_text('{"blockedMeshes": {}}')
     assert file.read_edit()
     file.save(BlocklistModel([KICKED]))
+    (kept,) = path.parent.glob("blocklist.json.saved.old-damaged-*")
     assert kept.read_bytes() == content
     file = BlockFile(path, file._clock)
     path.unlink()

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from ravesvc.common import atomic_files
-from ravesvc.common.atomic_files import access_hint, rename_no_replace, set_aside, write_atomically, write_new
+from ravesvc.common.atomic_files import (
+    access_hint,
+    damaged,
+    rename_no_replace,
+    retire_damaged,
+    set_aside,
+    write_atomically,
+    write_new,
+)
 from ravesvc.common.text import user_name
 
 
@@ -217,6 +225,20 @@ def test_nothing_is_overwritten(path: Path) -> None:
     assert path.with_name(f"{ASIDE}.3").read_text() == "there already"
     assert [path.with_name(f"{ASIDE}.{number}").read_text() for number in (4, 5)] == ["bad 4", "bad 5"]
     assert len(names(path)) == 6
+
+
+def test_what_was_damaged_before_the_file_was_good_again_is_told_apart(path: Path) -> None:
+    path.with_name(ASIDE).write_text("first")
+    path.with_name(ASIDE.replace("state", "other")).write_text("of another file")
+    retire_damaged(path)
+    assert damaged(path) == []
+    path.write_text("second")
+    kept = set_aside(path, clock=clock)
+    assert damaged(path) == [kept]
+    # The name that it would get is taken: then it keeps its own.
+    retire_damaged(path)
+    assert damaged(path) == [kept]
+    assert path.with_name(ASIDE.replace(".damaged-", ".old-damaged-")).read_text() == "first"
 
 
 def test_without_a_clock_the_time_is_now(path: Path) -> None:

@@ -306,6 +306,26 @@ def test_a_damaged_file_is_kept_aside(path: Path, damage: str) -> None:
     assert path.with_name(ASIDE).read_bytes() == bad
 
 
+def test_after_a_good_start_an_old_damaged_one_counts_no_more(path: Path) -> None:
+    filled(path)
+    path.with_name(ASIDE).write_bytes(b"old")
+    path.with_name(f"{ASIDE}-wal").write_bytes(b"its log")
+    with using(path) as file:
+        users(file)
+    retired = ASIDE.replace(".damaged-", ".old-damaged-")
+    assert names(path) == ["state.db", retired, f"{retired}-wal"]
+    backup = path.rename(path.with_name("backup"))
+    with using(path) as file:
+        assert users(file) == [], "as if there had never been another"
+    path.write_bytes(b"nonsense" * 100)
+    with using(path) as file:
+        assert failure(file).message.endswith(f"; it is kept as {path.with_name(ASIDE)}")
+        backup.rename(path)
+        # In its own process the file keeps the name that the message has.
+        users(file)
+        assert path.with_name(ASIDE).read_bytes() == b"nonsense" * 100
+
+
 def test_nothing_begins_anew_by_itself(path: Path) -> None:
     filled(path)
     backup = path.read_bytes()

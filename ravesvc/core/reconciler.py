@@ -331,6 +331,11 @@ class Reconciler:
         for decision in self.plan():
             if decision.mesh == mesh and decision.action is Action.SKIP and not self._steps.is_busy(mesh):
                 raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
+        if self._steps[mesh] is MeshStep.START_PENDING:
+            # Otherwise a start that fails as the last one did would change no property, and a caller that waits for
+            # its end would not hear of it.
+            self._record(mesh).worker.fail("")
+            self._publish(mesh)
         await await_saved(mesh, saved)
 
     async def stop_mesh(self, mesh: str, actor: str) -> None:

@@ -25,7 +25,7 @@ _DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBu
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 _ERROR = "org.freedesktop.DBus.Error."
-_NO_SERVICE = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
+_GONE = tuple(f"{_ERROR}{why}" for why in ("ServiceUnknown", "NameHasNoOwner", "NoReply"))
 # The user may have to type a password first, for which the service waits 120 s, and a mail may take long to be sent.
 _CALL_TIMEOUT_S = 300.0
 
@@ -185,11 +185,6 @@ def service_error(code: str, message: str, incident: str = "") -> RaveError:
     return RaveError(known, message, incident=incident, from_service=1)
 
 
-def _not_running() -> RaveError:
-    hint = "systemctl start rave-orchestrator"
-    return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
-
-
 def _service_gone() -> RaveError:
     hint = "journalctl -u rave-orchestrator says why"
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator has gone away meanwhile", hint=hint)
@@ -203,9 +198,8 @@ def _bus_lost() -> RaveError:
 def _for_operator(error: RaveError) -> RaveError:
     """A failed call in words for an operator who need not know D-Bus."""
     name, said = (str(error.attributes.get(key, "")) for key in ("error_name", "said"))
-    if name in _NO_SERVICE:
-        return _not_running()
-    if name == f"{_ERROR}NoReply":
+    # It ran when we connected.
+    if name in _GONE:
         return _service_gone()
     if error.code is Code.ACCESS_DENIED:
         hint = "try as root, or with sudo"

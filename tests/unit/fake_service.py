@@ -44,7 +44,7 @@ class FakeObject(Interface):
 
     def __init_subclass__(cls, *, declared: type[Interface]) -> None:
         super().__init_subclass__()
-        cls.interface, cls.signals = declared.interface, declared.signals
+        cls.interface, cls.signals, cls.properties = declared.interface, declared.signals, declared.properties
         cls._functions = {name: each.function.__name__ for name, each in declared.methods.items()}
         cls.methods = {name: replace(each, function=cls._answer) for name, each in declared.methods.items()}
 
@@ -98,7 +98,9 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.prompt_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = let_in
         self.answer = "taken"
         self.roll_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = roll_two
+        self.order_script: Callable[[FakeManagerObject, str], Coroutine[Any, Any, None]] = obey
         self.background: set[asyncio.Task[None]] = set()
+        self._changes = 0
 
     def set_status(
         self, *, admins: int = 0, permissions: int = 0, account: bool = False, login: bool = True, step: str = ""
@@ -141,6 +143,24 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
 
     async def plan(self) -> list[list[str]]:
         return self.decisions
+
+    async def start_mesh(self, mesh: str) -> None:
+        await self.order_script(self, mesh)
+
+    async def stop_mesh(self, mesh: str) -> None:
+        await self.order_script(self, mesh)
+
+    async def restart_mesh(self, mesh: str) -> None:
+        await self.order_script(self, mesh)
+
+    def describe(self, mesh: str, state: str, reason: str = "", action: str = "keep") -> None:
+        """Let a mesh be in a state, and the plan do something with it."""
+        self.described = [each for each in self.described if each[0] != mesh]
+        self.described.append([mesh, "A film", state, reason, WHEN_US, 0, 0, False])
+        self.decisions = [[mesh, action, "the plan says so"]]
+        # It announces that something has changed.
+        self._changes += 1
+        self.set(Status=f"change {self._changes}")
 
     async def explain(self, _: str) -> tuple[list[str], dict[str, Variant]]:
         return self.lines, {"State": Variant("s", "connected")}
@@ -272,6 +292,11 @@ class FakeBlocklistObject(FakeObject, declared=BlocklistObject):
 
     async def restore(self) -> int:
         return 4
+
+
+async def obey(manager: FakeManagerObject, mesh: str) -> None:
+    """An order is carried out at once."""
+    manager.describe(mesh, "held" if manager.asked[-1][0] == "StopMesh" else "connected")
 
 
 async def find(manager: FakeManagerObject) -> None:

@@ -7,59 +7,68 @@ import argparse
 from ravesvc.ctl.arguments import MESH
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, Commands
-from ravesvc.ctl.operations import mesh_lookup
-from ravesvc.ctl.operations.mesh_lookup import MeshRow
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import mesh_lookup, mesh_order
+from ravesvc.ctl.operations.mesh_order import MeshOrder
 from ravesvc.ctl.ui import output
 
 COMMANDS = Commands()
 
-# The states of a mesh whose process has been started before.
-_RUNNING = ("connected", "disconnected", "unhealthy")
-
 _ON_OR_OFF = Argument("debug", choices=("on", "off"), help="log everything, or no more than usual")
+_NO_BLOCK = Argument("--no-block", action="store_true", help="return at once, and do not wait for the end")
 
 
-@COMMANDS.service_command("start", MESH)
-def _start(service: Service, options: argparse.Namespace) -> None:
+@COMMANDS.service_command("start", MESH, _NO_BLOCK)
+def _start(service: Service, options: argparse.Namespace) -> Exit:
     """Start a mesh that is held, or blocked for a time.
+
+    The command waits until the bot is connected, for 90 seconds at most. If the bot does not connect, it says
+    why and fails; the service goes on trying. Ctrl-C ends the waiting alone.
 
     After a kick, or when an operator has blocked the mesh, run `ravectl blocklist remove` instead.
 
     Example:
         ravectl start 1c2d3e4f
     """
-    mesh = mesh_lookup.find(service, options.mesh)
-    service.call("StartMesh", "s", mesh.id)
-    state, _reason = _sight(service, mesh.id)
-    runs = state in _RUNNING
-    output.print_line(f"Mesh {mesh} {f'runs already, and is {state}' if runs else 'is being started'}.")
+    return _carry_out(service, options, mesh_order.START)
 
 
-@COMMANDS.service_command("stop", MESH)
-def _stop(service: Service, options: argparse.Namespace) -> None:
+@COMMANDS.service_command("stop", MESH, _NO_BLOCK)
+def _stop(service: Service, options: argparse.Namespace) -> Exit:
     """Stop a mesh, and hold it.
 
     The mesh stays stopped until an operator starts it. After a kick, or when an operator has blocked the mesh, it
     does not run, and stays blocked as it was.
 
+    The command waits until the process is gone, as `ravectl start` waits.
+
     Example:
         ravectl stop 1c2d3e4f
     """
-    mesh = mesh_lookup.find(service, options.mesh)
-    service.call("StopMesh", "s", mesh.id)
-    output.print_line(f"Mesh {mesh} {_after_stop(*_sight(service, mesh.id))}.")
+    return _carry_out(service, options, mesh_order.STOP)
 
 
-@COMMANDS.service_command("restart", MESH)
-def _restart(service: Service, options: argparse.Namespace) -> None:
+@COMMANDS.service_command("restart", MESH, _NO_BLOCK)
+def _restart(service: Service, options: argparse.Namespace) -> Exit:
     """Replace the process of a running mesh.
 
-    A mesh that does not run is not started.
+    The command waits until the new bot is connected, as `ravectl start` waits. A mesh that does not run
+    is not started.
 
     Example:
         ravectl restart 1c2d3e4f
     """
-    _call(service, options, "RestartMesh", "has a new process")
+    return _carry_out(service, options, mesh_order.RESTART)
+
+
+def _carry_out(service: Service, options: argparse.Namespace, order: MeshOrder) -> Exit:
+    # Imported here because no other command needs them.
+    from ravesvc.ctl.operations.mesh_run import MeshRun
+    from ravesvc.ctl.ui.progress import display
+
+    mesh = mesh_lookup.find(service, options.mesh)
+    run = MeshRun(service, display(), mesh, order)
+    return service.run(run.begin() if options.no_block else run.complete())
 
 
 @COMMANDS.service_command("reconnect", MESH)
@@ -69,29 +78,9 @@ def _reconnect(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl reconnect 1c2d3e4f
     """
-    _call(service, options, "ReconnectMesh", "is reconnecting")
-
-
-def _sight(service: Service, mesh: str) -> tuple[str, str]:
-    """State and reason of a mesh now; empty when the service does not know it any more."""
-    (described,) = service.call("DescribeMeshes")
-    rows = (MeshRow(*each) for each in described)
-    return next(((row.state, row.reason) for row in rows if row.id == mesh), ("", ""))
-
-
-def _after_stop(state: str, reason: str) -> str:
-    """What is true of a mesh that was to be stopped, as it follows the mesh in a sentence."""
-    if state == "blocked":
-        return f"does not run, and stays blocked, because {reason}. It is not held in addition"
-    if state == "held":
-        return "does not run, and is held until it is started"
-    return "is being stopped, and held until it is started"
-
-
-def _call(service: Service, options: argparse.Namespace, member: str, done: str) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
-    service.call(member, "s", mesh.id)
-    output.print_line(f"Mesh {mesh} {done}.")
+    service.call("ReconnectMesh", "s", mesh.id)
+    output.print_line(f"Mesh {mesh} is reconnecting.")
 
 
 @COMMANDS.service_command("debug", MESH, _ON_OR_OFF)

@@ -229,6 +229,21 @@ async def test_start_and_stop_refuse_what_they_cannot_do(bus_address: str, tmp_p
         assert site.systemd.verbs == []
 
 
+async def test_a_start_that_fails_as_the_last_one_did_is_told_anew(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        masked = RaveError(Code.UNIT, "the unit is masked")
+        site.units.errors += [masked, masked]
+        await site.begin(MESH)
+        record = site.reconciler.records[MESH]
+        assert (record.state, record.reason) == ("stopped", "the unit is masked")
+        site.shown.clear()
+        await site.reconciler.start_mesh(MESH, "alice")
+        await site.idle()
+        reasons = [reason for _, _, reason in site.shown]
+        assert "discovery lists it" in reasons
+        assert reasons[-1] == "the unit is masked"
+
+
 async def test_a_start_beyond_the_limit_is_refused_with_the_reason(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path, limit=1) as site:
         await site.reconciler.start()

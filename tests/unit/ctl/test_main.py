@@ -539,8 +539,8 @@ def test_a_service_that_does_not_answer(
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("ServiceUnknown", Code.NOT_RUNNING, "not running"),
-        ("NameHasNoOwner", Code.NOT_RUNNING, "not running"),
+        ("ServiceUnknown", Code.NOT_RUNNING, "gone away"),
+        ("NameHasNoOwner", Code.NOT_RUNNING, "gone away"),
         ("NoReply", Code.NOT_RUNNING, "gone away"),
         ("Timeout", Code.TIMEOUT, "does not answer"),
         ("AccessDenied", Code.ACCESS_DENIED, "you may not"),

@@ -40,6 +40,7 @@ MEDIA_UNIT = "rave-media.service"
 MEDIA_SOCKET_UNIT = "rave-media.socket"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_TEMPLATE = "rave-mesh@.service"
+MESH_SLICE = "rave-mesh.slice"
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
 # Two bots without a mesh, of which one attacks the other for ravectl doctor.
 DOCTOR_UNIT = "rave-mesh@doctor.service"

@@ -110,8 +110,14 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
         return all(text in said for text in wanted) and other not in said
 
     eventually(told, "ravectl logs has all of it")
+    shown, title = site.sh("ravectl logs -n 200"), site.mesh(other, "Title")
+    for source in "bot", "service":
+        assert f" [{other[:8]} {title}] {source}: " in shown
+    assert f" [{kicked[:8]} " in shown
+    assert " UTC service: " in shown, "what is about no mesh"
     site.sh("systemctl stop rave-orchestrator")
     assert len(site.sh(f"ravectl logs -n 3 {other}").splitlines()) == 3
+    assert f" [{other[:8]}] bot: " in site.sh("ravectl logs -n 200")
 
 
 # Taken over: what it says of itself would clear the screen of an operator who looks, and is nothing that a bot says.
@@ -251,7 +257,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def test_logs_on_a_terminal_have_no_controls_of_a_bot(site: Site) -> None:
-    """journalctl leaves colours and titles out, and of a line with other controls tells the size."""
+    """ravectl prints question marks. journalctl leaves colours and titles out, and of other lines tells the size."""
     (mesh,) = site.run_fleet(1)
     site.break_program(mesh, _CONTROLLING)
     site.sh(f"systemctl kill -s KILL {names.mesh_unit(mesh)}")
@@ -262,8 +268,11 @@ def test_logs_on_a_terminal_have_no_controls_of_a_bot(site: Site) -> None:
         return site.machine.run([*setting, *_ON_A_TERMINAL, *words]).stdout.replace("\r\n", "\n")
 
     logs = "journalctl", "--quiet", "-u", names.mesh_unit(mesh)
-    for log in shown("ravectl", "logs", mesh), shown(*logs):
-        assert all(each in log for each in ("harmless", "title ", "red text", "blob data]"))
+    for log, red, clear in (
+        (shown("ravectl", "logs", mesh), "red ?[31mtext", "clear ?[2J"),
+        (shown(*logs), "red text", "blob data]"),
+    ):
+        assert all(each in log for each in ("harmless", "title ", red, clear))
         assert "\x1b[31m" not in log
         assert [line for line in log.splitlines() if _CONTROL.search(_OF_JOURNALCTL.sub("", line))] == []
     # SECURITY.md says so.

@@ -1,18 +1,26 @@
-"""ravectl logs: what the journal has of one mesh."""
+"""ravectl logs: what the journal has of one mesh, or of all."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
+from collections.abc import Mapping
 
 from ravesvc import names
-from ravesvc.ctl.arguments import MESH
+from ravesvc.common import dates
+from ravesvc.common.text import printable
+from ravesvc.ctl.arguments import MESH_HELP, word
 from ravesvc.ctl.client import connected
 from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.operations import mesh_lookup
-from ravesvc.errors import Code, RaveError
+from ravesvc.ctl.ui import columns, output
+from ravesvc.errors import RaveError
 
 COMMANDS = Commands()
+
+_SHORT_ID_CHARS = 8
+_MAX_TITLE_CELLS = 30
+_MAX_TITLE_CHARS = 60
 
 
 def _number(text: str) -> int:
@@ -21,43 +29,67 @@ def _number(text: str) -> int:
     return int(text)
 
 
+_MESH = Argument("mesh", nargs="?", type=word, metavar="MESH", help=f"{MESH_HELP}; else all")
 _FOLLOW = Argument("-f", "--follow", action="store_true", help="go on with new entries")
 _LINES = Argument("-n", "--lines", type=_number, metavar="N", help="show only the last N lines")
 
 
-@COMMANDS.local_command("logs", MESH, _FOLLOW, _LINES)
+@COMMANDS.local_command("logs", _MESH, _FOLLOW, _LINES)
 def _logs(options: argparse.Namespace) -> None:
-    """Show what the journal has of a mesh.
+    """Show what the journal has of a mesh, or of all bots and the service.
 
-    It shows what the bot has logged, what systemd has logged of its unit, and what the service has done with the
-    mesh. With a full id it works while the service does not run.
+    Of a mesh it shows what the bot has logged, what systemd has logged of its unit, and what the service has done
+    with the mesh. Without a mesh it shows what all bots and the service have logged.
+
+    Each line has the time, the beginning of the mesh's id and the title that it has now, and who has logged it: bot,
+    service or systemd. Without the service there are no titles, and a mesh has to be given with its full id. At a
+    terminal less(1) shows the log, unless SYSTEMD_PAGER or PAGER is empty or cat.
 
     Examples:
+        ravectl logs --follow
         ravectl logs --lines 20 1c2d3e4f
-        ravectl logs --follow 1c2d3e4f
     """
-    # With a full id it works as well while the service does not run.
-    mesh = options.mesh
-    if not names.is_mesh_id(mesh):
-        with connected() as service:
-            mesh = mesh_lookup.find(service, mesh).id
-    words = ["journalctl", *(["--follow"] if options.follow else [])]
+    # Imported here because no other command needs them.
+    from ravesvc.ctl.operations import journal
+    from ravesvc.ctl.ui.pager import paged
+
+    mesh, titles = _look_up(options.mesh)
+    words = ["--follow"] if options.follow else []
     words += [f"--lines={options.lines}"] if options.lines is not None else []
-    try:
-        os.execvp(words[0], [*words, *matches(mesh)])  # noqa: S606 - no shell is wanted
-    except OSError as e:
-        raise RaveError(Code.INTERNAL, f"journalctl can't be run: {e.strerror}") from e
+    words += journal.matches(mesh) if mesh else journal.matches_of_all()
+    coloured = output.has_colours()
+    with (
+        contextlib.nullcontext() if options.follow else paged(),
+        contextlib.closing(journal.entries(words)) as entries,
+    ):
+        for entry in entries:
+            about = f"[{_name(entry.mesh, titles)}] " if entry.mesh else ""
+            head = f"{dates.with_seconds(entry.at)} {about}{entry.source}: "
+            colour = _colour(entry.priority) if coloured else ""
+            for line in entry.text.splitlines() or [""]:
+                output.print_line(head + line, colour)
 
 
-def matches(mesh: str) -> list[str]:
-    """Matches for journalctl(1): entries of the bot, of systemd about its unit, and of the service about the mesh."""
-    unit = names.mesh_unit(mesh)
-    return [
-        f"_SYSTEMD_UNIT={unit}",
-        "+",
-        "_PID=1",
-        f"UNIT={unit}",
-        "+",
-        f"_SYSTEMD_UNIT={names.ORCHESTRATOR_UNIT}",
-        f"RAVE_MESH={mesh}",
-    ]
+def _look_up(text: str | None) -> tuple[str, Mapping[str, str]]:
+    """The id of the mesh that is asked for, empty for all, and the titles of meshes by id, as far as are known.
+
+    Raises `RaveError` as `mesh_lookup.find`, and NotRunning if the service is needed to find the mesh.
+    """
+    if text is None or names.is_mesh_id(text):
+        with contextlib.suppress(RaveError), connected() as service:
+            return text or "", mesh_lookup.titles(service)
+        return text or "", {}
+    with connected() as service:
+        found = mesh_lookup.find(service, text)
+        return found.id, {found.id: found.title}
+
+
+def _name(mesh: str, titles: Mapping[str, str]) -> str:
+    """The mesh in front of a line about it: the beginning of its id, and its title if that is known."""
+    title = columns.cut(printable(titles.get(mesh, ""), _MAX_TITLE_CHARS), _MAX_TITLE_CELLS)
+    return f"{mesh[:_SHORT_ID_CHARS]} {title}".rstrip()
+
+
+def _colour(priority: int) -> str:
+    """As journalctl(1) has it: errors are red, warnings are yellow."""
+    return "31" if priority <= 3 else "33" if priority == 4 else ""

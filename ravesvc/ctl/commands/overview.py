@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -242,7 +241,7 @@ async def _facts(service: Service) -> _Facts:
 
 def _draw(facts: _Facts) -> None:
     status, found, used = facts
-    coloured = _coloured()
+    coloured = output.has_colours()
     for pieces in lines(status, found, used, now=time.time(), width=_width()):
         colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
         output.print_row(pieces, {_STATE: colour} if coloured and colour else {})
@@ -257,11 +256,6 @@ def _width() -> int:
     import shutil
 
     return shutil.get_terminal_size().columns
-
-
-def _coloured() -> bool:
-    """See no-color.org."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 async def _watch(service: Service) -> None:

@@ -50,11 +50,11 @@ def find(service: Service, text: str) -> FoundMesh:
     """
     if names.is_mesh_id(text):
         return FoundMesh(text, _listed_titles(service).get(text, ""))
-    titles = _blocked_titles(service) | _listed_titles(service)
-    if found := _with_beginning(titles, text):
-        return _only(titles, found, f"an id that begins with {text}")
-    if found := _with_title(titles, text):
-        return _only(titles, found, f"{text[:_MAX_TITLE_CHARS]!r} in their titles")
+    known = titles(service)
+    if found := _with_beginning(known, text):
+        return _only(known, found, f"an id that begins with {text}")
+    if found := _with_title(known, text):
+        return _only(known, found, f"{text[:_MAX_TITLE_CHARS]!r} in their titles")
     if _BEGINNING.fullmatch(text):
         what = f"no mesh has an id that begins with {text}, nor {text} in its title"
         hint = "the service knows no such mesh; an id that it has not seen yet has to be given in full"
@@ -63,25 +63,31 @@ def find(service: Service, text: str) -> FoundMesh:
     raise RaveError(Code.NO_SUCH_MESH, what, hint="ravectl list shows the meshes that there are")
 
 
-def _only(titles: Mapping[str, str], found: Sequence[str], what: str) -> FoundMesh:
+def titles(service: Service) -> dict[str, str]:
+    """The titles of all meshes that the service knows, by id; empty for a mesh without a title."""
+    (entries,) = service.call("DescribeEntries", interface=names.BLOCKLIST_INTERFACE)
+    return {mesh: title for mesh, title, *_ in entries} | _listed_titles(service)
+
+
+def _only(known: Mapping[str, str], found: Sequence[str], what: str) -> FoundMesh:
     """The one mesh that was found; raises `RaveError` (InvalidArgument) with some of them if there are more."""
     if len(found) == 1:
-        return FoundMesh(found[0], titles[found[0]])
-    shown = ", ".join(str(FoundMesh(mesh, titles[mesh])) for mesh in found[:_MAX_SHOWN])
+        return FoundMesh(found[0], known[found[0]])
+    shown = ", ".join(str(FoundMesh(mesh, known[mesh])) for mesh in found[:_MAX_SHOWN])
     more = ", ..." if len(found) > _MAX_SHOWN else ""
     raise RaveError(Code.INVALID_ARGUMENT, f"{len(found)} meshes have {what}", hint=f"{shown}{more}")
 
 
-def _with_beginning(titles: Mapping[str, str], text: str) -> list[str]:
-    return sorted(mesh for mesh in titles if mesh.startswith(text)) if _BEGINNING.fullmatch(text) else []
+def _with_beginning(known: Mapping[str, str], text: str) -> list[str]:
+    return sorted(mesh for mesh in known if mesh.startswith(text)) if _BEGINNING.fullmatch(text) else []
 
 
-def _with_title(titles: Mapping[str, str], text: str) -> list[str]:
+def _with_title(known: Mapping[str, str], text: str) -> list[str]:
     """The meshes with this title, or else those with this in their titles."""
     wanted = text.strip().casefold()
     if not wanted:
         return []
-    folded = {mesh: title.strip().casefold() for mesh, title in titles.items()}
+    folded = {mesh: title.strip().casefold() for mesh, title in known.items()}
     whole = sorted(mesh for mesh, title in folded.items() if title == wanted)
     return whole or sorted(mesh for mesh, title in folded.items() if wanted in title)
 
@@ -90,9 +96,3 @@ def _listed_titles(service: Service) -> dict[str, str]:
     """The titles of the meshes that the service shows, by id."""
     (meshes,) = service.call("ListMeshes")
     return {mesh: title for mesh, title, *_ in meshes}
-
-
-def _blocked_titles(service: Service) -> dict[str, str]:
-    """The titles of all meshes on the blocklist when they were blocked, by id."""
-    (entries,) = service.call("DescribeEntries", interface=names.BLOCKLIST_INTERFACE)
-    return {mesh: title for mesh, title, *_ in entries}

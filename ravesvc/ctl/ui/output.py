@@ -7,6 +7,7 @@ the terminal are added here alone, after it.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -22,9 +23,10 @@ _MAX_TITLE_CELLS = 40
 _HOME_AND_CLEAR = "\033[H\033[2J"
 
 
-def print_line(text: str) -> None:
-    """One line on standard output."""
-    sys.stdout.write(printable(text, _MAX_LINE_CHARS) + "\n")
+def print_line(text: str, colour: str = "") -> None:
+    """One line on standard output; `colour` has the SGR parameters (ECMA-48), empty for none."""
+    shown = printable(text, _MAX_LINE_CHARS)
+    sys.stdout.write(f"{_coloured(shown, colour) if colour else shown}\n")
     sys.stdout.flush()
 
 
@@ -35,8 +37,13 @@ def print_row(cells: Sequence[str], colours: Mapping[int, str]) -> None:
     """
     shown = [printable(cell, _MAX_LINE_CHARS) for cell in cells]
     for number, colour in colours.items():
-        shown[number] = f"\033[{colour}m{shown[number]}\033[0m"
+        shown[number] = _coloured(shown[number], colour)
     sys.stdout.write(columns.join(shown) + "\n")
+
+
+def has_colours() -> bool:
+    """Whether standard output takes colours; see no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def redraw(text: str) -> None:
@@ -107,6 +114,10 @@ def date_column(times: Sequence[int]) -> list[str]:
 def title(text: str) -> str:
     """The title of a mesh as a cell of a table: cut where it is long, "-" if it is not known."""
     return columns.cut(printable(text, _MAX_LINE_CHARS), _MAX_TITLE_CELLS) or "-"
+
+
+def _coloured(text: str, colour: str) -> str:
+    return f"\033[{colour}m{text}\033[0m"
 
 
 def counts(admins: int, permissions: int) -> str:

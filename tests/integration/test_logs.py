@@ -64,7 +64,7 @@ def test_one_mesh_logs_more_until_its_next_start(site: Site) -> None:
     mesh, other = site.run_fleet(2)
     site.sh(f"ravectl debug {mesh} on")
     assert (site.mesh(mesh, "Debug"), site.mesh(other, "Debug")) == (True, False)
-    assert "Debug:           yes" in site.sh(f"ravectl show {mesh}")
+    assert "Debug logging:      yes" in site.sh(f"ravectl show {mesh}")
     # A call of Rave's API at the least.
     site.sh(f"ravectl reconnect {mesh}; ravectl reconnect {other}")
 

@@ -20,6 +20,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
+from ravesvc.orchestrator.dbus.mesh import MeshObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
 from ravesvc.orchestrator.dbus.store import StoreObject
 from tests.unit.conftest import until
@@ -92,6 +93,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.described: list[list[Any]] = []
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
+        self.details = {"State": Variant("s", "connected")}
         self.found = (0, "")
         self.round = 0
         self.round_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = find
@@ -163,7 +165,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.set(Status=f"change {self._changes}")
 
     async def explain(self, _: str) -> tuple[list[str], dict[str, Variant]]:
-        return self.lines, {"State": Variant("s", "connected")}
+        return self.lines, self.details
 
     async def discover(self) -> int:
         await self.prompt_script(self)
@@ -255,10 +257,10 @@ class FakeStoreObject(FakeObject, declared=StoreObject):
 
 
 class FakeMeshObject(Interface):
-    """The object of a mesh, with some of its properties."""
+    """The object of a mesh, with its properties."""
 
     interface = names.MESH_INTERFACE
-    properties: ClassVar = {"Id": "s", "Title": "s", "Invited": "b", "Users": "u", "SinceTimestamp": "t"}
+    properties: ClassVar = MeshObject.properties
 
 
 class FakeBlocklistObject(FakeObject, declared=BlocklistObject):

@@ -19,7 +19,7 @@ from ravesvc.ctl.command import Argument, Commands, OneOf
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import absence, memory, mesh_lookup, verdict
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
-from ravesvc.ctl.ui import columns, output
+from ravesvc.ctl.ui import columns, mesh_facts, output
 from ravesvc.errors import Code, RaveError
 
 _MAX_CELL_CHARS = 300
@@ -310,34 +310,28 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 def _show(service: Service, options: argparse.Namespace) -> None:
     """Show all that is known of a mesh.
 
-    It shows the properties of the mesh under their names on the bus, and then what `ravectl explain` says. With
-    --json it shows the properties alone.
+    It shows the mesh, its bot and its process, and then what `ravectl explain` says. A mesh is healthy when its
+    process answers; one without a process is neither healthy nor unhealthy. With --json it shows the properties
+    alone, under their names on the bus.
 
     Example:
         ravectl show 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh).id
     explained, facts = service.call("Explain", "s", mesh)
+    labels = mesh_facts.PROPERTY_LABELS
     try:
         properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)
     except RaveError as e:
         if not str(e.attributes.get("error_name")).endswith(".UnknownObject"):
             raise
         # It is only blocked. There may be thousands of these, so they have no object.
-        properties = dict(facts)
+        properties, labels = dict(facts), mesh_facts.BLOCK_LABELS
     if options.json:
         output.print_json(properties)
         return
-    for name, value in properties.items():
-        output.print_line(f"{name + ':':<16} {_value(name, value)}".rstrip())
+    for label, words in mesh_facts.words({"Id": mesh, **properties}, labels):
+        output.print_line(f"{label + ':':<19} {words}")
     output.print_line("")
     for line in explained:
         output.print_line(line)
-
-
-def _value(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name.endswith("Timestamp") and isinstance(value, int):
-        return output.date(value)
-    return str(value)

@@ -101,13 +101,8 @@ def confirm(question: str) -> bool:
     return ask(f"{question} [y/N]").lower() in ("y", "yes")
 
 
-def date(microseconds: int) -> str:
-    """A time in microseconds since the epoch; 0 is none."""
-    return date_column([microseconds])[0]
-
-
 def date_column(times: Sequence[int]) -> list[str]:
-    """The same for times of one list, see `ravesvc.common.dates`."""
+    """Times of one list in microseconds since the epoch, see `ravesvc.common.dates`; 0 is none."""
     return dates.dates([each / 1_000_000 for each in times])
 
 

@@ -28,7 +28,8 @@ class MeshObject(Interface):
         State: blocked (on the blocklist), held (stopped by an operator), stopped, starting, connected, disconnected,
             unhealthy, restarting, stopping or failed.
         Reason: Why it is not connected, in words, or empty.
-        Healthy: False when its process does not answer; it is restarted then.
+        Healthy: False when its process does not answer; it is restarted then. True says nothing of a mesh whose State
+            is not connected or disconnected: it has no process that could answer.
         Outdated: Whether its process runs an older program or other settings than a new one would.
         Debug: Whether its process says in the log all that it ever says, as far as is known.
         Users: Users in the mesh when discovery last read it.

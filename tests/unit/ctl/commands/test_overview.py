@@ -16,8 +16,10 @@ from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import memory
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
-from ravesvc.ctl.ui import columns, output
+from ravesvc.ctl.ui import columns, mesh_facts, output
 from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.dbus.manager import _DETAILS
+from ravesvc.orchestrator.dbus.mesh import MeshObject
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeMeshObject, FakeService, Terminal
 
 NOW = WHEN_US / 1_000_000
@@ -230,32 +232,90 @@ def test_a_list(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "There are no meshes.\n"
 
 
-def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+def show(service: FakeService, **values: object) -> None:
+    """Export the object of a mesh."""
     mesh = FakeMeshObject(allow_all)
-    mesh.set(Id=FIRST, Title="Friday", Invited=True, Users=12, SinceTimestamp=WHEN_US)
+    mesh.set(Id=FIRST, **values)
     service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
     service.manager.lines = ["It runs."]
+
+
+def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    running = {"State": "connected", "Healthy": True, "MainPID": 4711, "Users": 12, "SinceTimestamp": WHEN_US}
+    show(
+        service, Title="Friday", Server="a.test:443", Invited=True, Unit="rave-mesh@x.service", Debug=True, **running
+    )
     assert main(["show", FIRST[:4]]) == 0
     assert capsys.readouterr().out == (
-        f"Id:              {FIRST}\n"
-        "Title:           Friday\n"
-        "Invited:         yes\n"
-        "Users:           12\n"
-        "SinceTimestamp:  2024-01-08 10:00 UTC\n"
+        f"Mesh:               {FIRST}\n"
+        "Title:              Friday\n"
+        "State:              connected\n"
+        "Reason:             -\n"
+        "Healthy:            yes\n"
+        "Users:              12\n"
+        "Connected since:    2024-01-08 10:00 UTC\n"
+        "Invited:            yes\n"
+        "Server:             a.test:443\n"
+        "Unit:               rave-mesh@x.service\n"
+        "Process:            4711\n"
+        "Automatic restarts: 0\n"
+        "Outdated:           no\n"
+        "Debug logging:      yes\n"
         "\n"
         "It runs.\n"
     )
     assert main(["show", "--json", FIRST]) == 0
-    assert json.loads(capsys.readouterr().out)["SinceTimestamp"] == WHEN_US
+    document = json.loads(capsys.readouterr().out)
+    assert document.keys() == MeshObject.properties.keys()
+    assert document["SinceTimestamp"] == WHEN_US
+
+
+@pytest.mark.parametrize(
+    ("state", "healthy", "words"),
+    [
+        ("connected", True, "yes"),
+        ("disconnected", True, "yes"),
+        ("unhealthy", False, "no"),
+        *((state, True, "-") for state in ("blocked", "held", "stopped", "starting", "restarting", "failed")),
+    ],
+)
+def test_what_does_not_run_is_not_healthy(
+    service: FakeService, capsys: pytest.CaptureFixture[str], state: str, healthy: bool, words: str
+) -> None:
+    show(service, State=state, Healthy=healthy)
+    assert main(["show", FIRST]) == 0
+    assert f"\nHealthy:            {words}\n" in capsys.readouterr().out
 
 
 def test_a_mesh_that_is_blocked_and_has_no_object(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     service.manager.lines = ["It is on the blocklist."]
+    service.manager.details = {
+        "State": Variant("s", "blocked"),
+        "Action": Variant("s", ""),
+        "BlockReason": Variant("s", "kicked"),
+        "BlockActor": Variant("s", "service"),
+        "BlockSinceTimestamp": Variant("t", WHEN_US),
+        "NextRetryTimestamp": Variant("t", 0),
+    }
     assert main(["show", FIRST]) == 0
     # What `explain` has for programs stands in for the properties.
-    assert capsys.readouterr().out == "State:           connected\n\nIt is on the blocklist.\n"
+    assert capsys.readouterr().out == (
+        f"Mesh:               {FIRST}\n"
+        "State:              blocked\n"
+        "Reason:             kicked\n"
+        "Blocked by:         service\n"
+        "Blocked since:      2024-01-08 10:00 UTC\n"
+        "Next try:           -\n"
+        "\n"
+        "It is on the blocklist.\n"
+    )
     assert main(["show", "--json", FIRST]) == 0
-    assert json.loads(capsys.readouterr().out) == {"State": "connected"}
+    assert json.loads(capsys.readouterr().out).keys() == service.manager.details.keys()
+
+
+def test_each_property_has_a_label() -> None:
+    assert mesh_facts.PROPERTY_LABELS.keys() == MeshObject.properties.keys()
+    assert mesh_facts.BLOCK_LABELS.keys() <= {"Id", *_DETAILS}
 
 
 def test_blocked_meshes_that_are_not_shown_are_counted() -> None:

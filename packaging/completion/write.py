@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +19,13 @@ from pathlib import Path
 DIRECTORY = Path(__file__).parent
 sys.path.insert(0, str(DIRECTORY.parents[1]))
 
-from ravesvc.ctl import command_line  # noqa: E402 - it is found beside the packaging
+from ravesvc.common import timespan  # noqa: E402 - it is found beside the packaging
+from ravesvc.ctl import command_line  # noqa: E402
 
 # By shell, under the names by which each shell finds them.
 FILES = {"bash": "bash/ravectl", "zsh": "zsh/_ravectl", "fish": "fish/ravectl.fish"}
 # What is looked up for an argument, by its metavar; all others are left to the user.
-_LOOKED_UP = {"MESH": "mesh", "FILE": "file", "DIRECTORY": "directory"}
+_LOOKED_UP = {"MESH": "mesh", "FILE": "file", "DIRECTORY": "directory", "TIME": "time"}
 _FISH = {
     "mesh": "-a '(__ravectl_meshes)'",
     "file": "-F",
@@ -40,6 +42,8 @@ def completion(shell: str) -> str:
         "VALUES": _cases(_shell_values(commands)),
         "OPTIONS": _cases(_shell_options(commands)),
         "ARGUMENTS": _cases(_shell_arguments(commands)),
+        "ZSH_OPTIONS": _cases(_zsh_options(commands)),
+        "ZSH_ARGUMENTS": _cases(_zsh_arguments(commands)),
         "FISH_COMMANDS": _fish_words(place for place, _ in _shell_commands(commands)),
         "FISH_VALUES": _fish_words(place for place, _ in _shell_values(commands)),
         "FISH_COMPLETE": "\n".join(_fish_lines(commands)),
@@ -74,10 +78,11 @@ def _arguments(path: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str
 
 
 def _expected(action: argparse.Action) -> list[str]:
-    """What may stand there: `words` and a choice of them, or what is looked up."""
+    """What may stand there: `words` and a choice of them, `time` and its units, or what is looked up."""
     if action.choices is not None:
         return ["words", *map(str, action.choices)]
-    return [_LOOKED_UP.get(str(action.metavar), "nothing")]
+    kind = _LOOKED_UP.get(str(action.metavar), "nothing")
+    return [kind, *timespan.LONG_UNITS] if kind == "time" else [kind]
 
 
 # Tables for bash and zsh, of which `case` looks the same.
@@ -120,6 +125,32 @@ def _cases(table: Iterable[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
+# Tables for zsh alone, with descriptions.
+
+
+def _zsh_options(commands: Parsers) -> Iterator[tuple[str, str]]:
+    for path, parser in commands.items():
+        yield path, _zsh_described((action.option_strings[-1], action.help) for action in _options(parser))
+
+
+def _zsh_arguments(commands: Parsers) -> Iterator[tuple[str, str]]:
+    for path, parser in commands.items():
+        for place, action in _arguments(path, parser):
+            if isinstance(action, argparse._SubParsersAction):
+                yield place, _zsh_described((each.dest, each.help) for each in action._choices_actions)
+    yield from ((place, done) for place, done in _shell_arguments(commands) if not _names_commands(commands, place))
+
+
+def _names_commands(commands: Parsers, place: str) -> bool:
+    path, _, _ = place.rpartition("/")
+    return any(isinstance(action, argparse._SubParsersAction) for action in commands[path]._actions)
+
+
+def _zsh_described(words: Iterable[tuple[str, str | None]]) -> str:
+    """An assignment of words, each with its description."""
+    return f"expected=(described {' '.join(f'{word} {shlex.quote(_summary(text))}' for word, text in words)})"
+
+
 # Tables for fish.
 
 
@@ -150,6 +181,8 @@ def _fish_at(place: str) -> str:
 
 def _fish_value(action: argparse.Action) -> str:
     kind, *words = _expected(action)
+    if kind == "time":
+        return f"-a '(__ravectl_times {' '.join(words)})'"
     return f"-a {_fish_quoted(' '.join(words))}" if words else _FISH[kind]
 
 

@@ -9,6 +9,9 @@ from ravesvc.common.text import count
 # Those of a length that is written, the largest first.
 _WRITTEN = ((86400, "d", "day"), (3600, "h", "hour"), (60, "min", "minute"), (1, "s", "second"))
 
+# The units of a second and more, the smallest first, as they are written.
+LONG_UNITS = tuple(unit for _, unit, _ in reversed(_WRITTEN))
+
 _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 

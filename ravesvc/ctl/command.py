@@ -13,7 +13,7 @@
         '''
 
 The docstring is what `ravectl stop --help` and ravectl(1) say, and its first line stands in the list of commands. The
-completion of a shell goes by the metavar of an argument: MESH, FILE and DIRECTORY are looked up.
+completion of a shell goes by the metavar of an argument: MESH, FILE, DIRECTORY and TIME are looked up.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import runpy
 import subprocess
 import termios
@@ -61,7 +62,12 @@ SHELLS = {
     """,
     "zsh": """
         ravectl() { print -r -- "$LISTED" }
-        compadd() { shift; print -r -- "$@" }
+        compadd() {
+            while [[ $1 != -- ]]; do shift; done
+            shift
+            if [[ -n $DESCRIBE ]]; then print -rl -- $described; else print -r -- "$@"; fi
+        }
+        compset() { PREFIX=${PREFIX#*=} }
         _files() { : }
         complete() {
             local -a words=("$@")
@@ -87,7 +93,9 @@ SHELLS = {
                 continue
             end
             set escaped (string escape --no-quoted -- $given[1..-2]) $given[-1]
-            complete -C (string join ' ' -- $escaped) | string replace --regex '\\t.*' ''
+            set found (complete -C (string join ' ' -- $escaped))
+            test -n "$DESCRIBE"; or set found (string replace --regex '\\t.*' '' -- $found)
+            printf '%s\\n' $found
             echo @
             set given
         end
@@ -109,10 +117,21 @@ class Completions:
 
     def all(self, shell: str, lines: Sequence[Sequence[str]], listed: str = LISTED) -> list[set[str]]:
         """What the last word of each line becomes, when `ravectl list` prints `listed`."""
+        # zsh leaves it to its completion to choose by what is typed.
+        pairs = zip(lines, self._printed(shell, lines, listed), strict=True)
+        return [{word for word in text.split() if word.startswith(line[-1])} for line, text in pairs]
+
+    def described(self, shell: str, *words: str, listed: str = LISTED) -> dict[str, str]:
+        """What the last word may become, each with its description, as zsh and fish show it."""
+        (text,) = self._printed(shell, [words], listed, DESCRIBE="yes")
+        return dict(re.split(r" +-- |\t", line, maxsplit=1) for line in text.splitlines())
+
+    def _printed(self, shell: str, lines: Sequence[Sequence[str]], listed: str, **more: str) -> list[str]:
+        """What a shell prints for each line."""
         words = [word for line in lines for word in ("ravectl", *line, "@")]
         done = subprocess.run(
             [*STARTED[shell], SHELLS[shell], *([] if shell == "fish" else [shell]), *words],
-            env=os.environ | {"LISTED": listed, "COMPLETION": str(self._files / FILES[shell])},
+            env=os.environ | {"LISTED": listed, "COMPLETION": str(self._files / FILES[shell])} | more,
             capture_output=True,
             text=True,
             timeout=20,
@@ -122,9 +141,7 @@ class Completions:
         assert done.stderr == ""
         *printed, rest = done.stdout.split("@\n")
         assert rest == ""
-        # zsh leaves it to its completion to choose by what is typed.
-        pairs = zip(lines, printed, strict=True)
-        return [{word for word in text.split() if word.startswith(line[-1])} for line, text in pairs]
+        return printed
 
     def __call__(self, shell: str, *words: str, listed: str = LISTED) -> set[str]:
         """The same for one line."""
@@ -190,6 +207,32 @@ def test_what_is_begun_is_completed(completed: Completions, shell: str) -> None:
     assert completed(shell, "logs", "-n", "5", "") == {ID}
     assert completed(shell, "admin", "undo", "--mesh", "1c") == {ID}
     assert completed(shell, "blocklist", "remove", "--reason", "cr") == {"crashes"}
+    assert completed(shell, "blocklist", "add", "--for", "7") == {"7s", "7min", "7h", "7d"}
+    assert completed(shell, "blocklist", "remove", "--since", "7m") == {"7min"}
+    assert completed(shell, "blocklist", "remove", "--since", "m") == set()
+
+
+def test_a_value_after_an_equals_sign(completed: Completions) -> None:
+    # zsh is told by compset that what stands before the sign stays.
+    assert "crashes" in completed._printed("zsh", [["blocklist", "remove", "--reason=cr"]], LISTED)[0].split()
+    # To bash these are three words.
+    assert completed("bash", "blocklist", "remove", "--reason", "=", "cr") == {"crashes"}
+    assert completed("fish", "blocklist", "remove", "--reason=cr") == {"--reason=crashes"}
+    assert completed("fish", "blocklist", "add", "--for=7m") == {"--for=7min"}
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_what_is_offered_is_described(completed: Completions, shell: str) -> None:
+    parser = PARSERS[()]
+    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    assert completed.described(shell, "") == {
+        each.dest: (each.help or "").replace("`", "") for each in commands._choices_actions
+    }
+    assert completed.described(shell, "logs", "--")["--follow"] == "go on with new entries"
+    assert completed.described(shell, "blocklist", "")["list"] == "list the entries, the oldest first"
+    (shown,) = completed.described(shell, "start", "").items()
+    assert shown[0] == ID
+    assert shown[1].split() == ["connected", "A", "film"]
 
 
 @in_each_shell
@@ -234,6 +277,27 @@ def test_a_tab_at_a_terminal_expands_nothing(files: Path, shell: str, tmp_path: 
         await_file(tmp_path / "done")
     assert not expanded.exists()
     assert (tmp_path / "completed").read_text() == f"ravectl start {ID}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["Film night: 1/2 | $HOME", "Film $(touch expanded) `touch expanded`;'\"!{a,b}*"])
+def test_bash_completes_a_title_and_quotes_it(files: Path, tmp_path: Path, title: str) -> None:
+    command = tmp_path / "ravectl"
+    command.write_text(f"#!/bin/sh\ncat {tmp_path}/list; touch {tmp_path}/asked\n")
+    command.chmod(0o755)
+    (tmp_path / "list").write_text(f"{ID}  connected     {title}\n{ID[:-1]}0  connected  Talk\n")
+    words, setting_up = TERMINALS["bash"]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb", "FILES": str(files)}
+    with at_terminal(words, env) as keyboard:
+        os.write(keyboard, f"cd {tmp_path}; {setting_up}; touch ready\n".encode())
+        await_file(tmp_path / "ready")
+        os.write(keyboard, b"ravectl explain Fi\t")
+        await_file(tmp_path / "asked")
+        os.write(keyboard, b"\x01printf '%s,' \x05> completed; touch done\n")
+        await_file(tmp_path / "done")
+    assert not (tmp_path / "expanded").exists()
+    # One word, and the title as it is.
+    assert (tmp_path / "completed").read_text() == f"ravectl,explain,{title},"
 
 
 @contextlib.contextmanager

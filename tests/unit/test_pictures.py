@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import os
 import re
 import sys
-import time
 import types
 import uuid
 from collections.abc import Mapping
@@ -78,17 +78,21 @@ def show_steady_figures(monkeypatch: pytest.MonkeyPatch, server: str, meshes: Ma
     real = overview._facts
 
     async def facts(service: Any) -> Any:
-        status, found, _ = await real(service)
-        now_us = time.time() * 1_000_000
-        status["LastDiscoveryTimestamp"] = int(now_us - LAST_DISCOVERY_S * 1_000_000)
+        seen = await real(service)
+        now_us = seen.now * 1_000_000
         found = [
             mesh._replace(
                 since=int(now_us - AGES_S.get(mesh.title, 0) * 1_000_000),
                 reason=mesh.reason.replace(server, "localhost"),
             )
-            for mesh in found
+            for mesh in seen.meshes
         ]
-        return status, found, {meshes[title]: size for title, size in MEMORY.items()}
+        return dataclasses.replace(
+            seen,
+            status=seen.status | {"LastDiscoveryTimestamp": int(now_us - LAST_DISCOVERY_S * 1_000_000)},
+            meshes=found,
+            memory={meshes[title]: size for title, size in MEMORY.items()},
+        )
 
     monkeypatch.setattr(overview, "_facts", facts)
 

@@ -6,45 +6,23 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ravesvc import names
-from ravesvc.common.text import count, printable
+from ravesvc.common.text import count
 from ravesvc.ctl import exit_status
 from ravesvc.ctl.arguments import JSON, MESH
 from ravesvc.ctl.client import Service, connected, running_bots
 from ravesvc.ctl.command import Argument, Commands, OneOf
 from ravesvc.ctl.exit_status import Exit
-from ravesvc.ctl.operations import absence, memory, mesh_lookup, verdict
+from ravesvc.ctl.operations import absence, memory, mesh_lookup, status_view, verdict
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
-from ravesvc.ctl.ui import columns, mesh_facts, output
+from ravesvc.ctl.operations.status_view import StatusFacts, StatusView
+from ravesvc.ctl.ui import mesh_facts, output
 from ravesvc.errors import Code, RaveError
 
-_MAX_CELL_CHARS = 300
-# There may be several reasons why no bot starts, and all are named.
-_MAX_HEAD_CHARS = 600
-_MIN_ID_CHARS = 8
-# The width where the output is no terminal.
-_FILE_CELLS = 160
-# Columns that are cut on a narrow terminal: the title and the reason.
-_FLEXIBLE = (1, 7)
-_TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "REASON")
-_STATE = _TITLES.index("STATE")
-# SGR parameters of ECMA-48.
-_COLOURS = {
-    "connected": "32",
-    "disconnected": "33",
-    "starting": "33",
-    "restarting": "33",
-    "stopping": "33",
-    "unhealthy": "31",
-    "failed": "31",
-    "blocked": "35",
-    "held": "2",
-    "stopped": "2",
-}
 # Changes within the pause are drawn together; without any, the interval updates the times.
 _REDRAW_PAUSE_S, _REDRAW_INTERVAL_S = 0.5, 5.0
 # Monitoring systems stop a plug-in after ten seconds.
@@ -87,85 +65,14 @@ _WATCH = Argument("--watch", action="store_true", help="draw it again whenever s
 _CHECK = Argument("--check", action="store_true", help="print one line, for monitoring")
 
 
-def lines(
-    status: Mapping[str, Any], found: Sequence[MeshRow], used: Mapping[str, int], *, now: float, width: int
-) -> list[list[str]]:
-    """The output of `ravectl status`, each line in pieces: those of a table by column, any other line in one.
-
-    Args:
-        status: what GetStatus says.
-        used: bytes of memory by mesh id, as far as is known.
-        now: seconds since the epoch.
-        width: of the terminal.
-    """
-    found = sorted(found, key=lambda mesh: (not mesh.title, mesh.title.casefold(), mesh.id))
-    length = _shortest([mesh.id for mesh in found])
-    rows = [
-        [
-            mesh.id[:length],
-            mesh.title,
-            mesh.state,
-            age(now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
-            str(mesh.users),
-            size(used.get(mesh.id)),
-            str(mesh.restarts),
-            mesh.reason,
-        ]
-        for mesh in found
-    ]
-    # Before widths are computed: they are those of what is shown.
-    rows = [[printable(cell, _MAX_CELL_CHARS) for cell in row] for row in rows]
-    outdated = sum(mesh.outdated for mesh in found)
-    more = status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in found)
-    foot = [[f"and {more} more that are blocked: ravectl blocklist list"]] if more > 0 else []
-    head = [[line] for line in _head(status, outdated, now)]
-    return head + ([[""], *columns.fit(_TITLES, rows, width, _FLEXIBLE), *foot] if rows else foot)
-
-
-def age(seconds: float) -> str:
-    """A time that has passed, in its largest unit."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{max(0, int(seconds))}s"
-
-
-def size(number: int | None) -> str:
-    """Bytes, for people."""
-    if number is None:
-        return "-"
-    return f"{number / 2**20:.0f}M" if number < 2**30 else f"{number / 2**30:.1f}G"
-
-
-def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
-    last = status.get("LastDiscoveryTimestamp", 0)
-    facts = [
-        f"store {status.get('Store', '')}",
-        f"last discovery {age(now - last / 1_000_000)} ago" if last else "no discovery yet",
-        output.counts(status.get("Admins", 0), status.get("Permissions", 0)),
-    ]
-    head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(facts)]
-    if outdated:
-        head.append(f"outdated processes: {outdated} (ravectl roll)")
-    head += [f"plugins: {error}" for error in status.get("CommandErrors", [])]
-    return [printable(line, _MAX_HEAD_CHARS) for line in head]
-
-
-def _shortest(ids: Sequence[str]) -> int:
-    """The number of characters after which all ids differ, at least `_MIN_ID_CHARS`."""
-    return next(
-        (length for length in range(_MIN_ID_CHARS, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
-    )
-
-
 @COMMANDS.local_command("status", OneOf(JSON, _WATCH, _CHECK))
 def _status(options: argparse.Namespace) -> int:
     """Show how the service is, and all meshes.
 
     The table has the beginning of the mesh's id, its title, its state, how long its bot has been connected, the users
     when discovery last looked, the memory of its unit, how often its process was restarted by itself, and the reason
-    why it is not connected. At a terminal the table is as wide as the terminal, and coloured unless
-    NO_COLOR is set.
+    why it is not connected. At a terminal the table is as wide as the terminal, and coloured unless NO_COLOR is set.
+    A terminal of less than 110 columns has no column for the reasons: each stands below its mesh.
 
     A mesh is connected, disconnected, starting, stopping, restarting, unhealthy (its process does not answer),
     failed (its process has ended, and the service is about to decide what follows), blocked (on the blocklist), held
@@ -203,7 +110,7 @@ def _judge() -> verdict.HealthVerdict:
     try:
         with connected(call_timeout_s=_CHECK_CALL_TIMEOUT_S) as running:
             facts = running.run(_facts(running))
-        return verdict.judge(facts[0], facts[1], time.time())
+        return verdict.judge(facts.status, facts.meshes, facts.now)
     except RaveError as e:
         if _is_absence(e):
             why = [e.message, *map(str, absence.mistakes(e)[:1])]
@@ -230,32 +137,26 @@ def _show_status(service: Service, options: argparse.Namespace) -> None:
         _draw(service.run(_facts(service)))
 
 
-_Facts = tuple[dict[str, Any], list[MeshRow], dict[str, int]]
-
-
-async def _facts(service: Service) -> _Facts:
+async def _facts(service: Service) -> StatusFacts:
     (status,) = await service.ask("GetStatus")
     (found,) = await service.ask("DescribeMeshes")
-    return status, [MeshRow(*each) for each in found], memory.used()
+    return StatusFacts(status, [MeshRow(*each) for each in found], memory.used(), time.time())
 
 
-def _draw(facts: _Facts) -> None:
-    status, found, used = facts
+def _draw(facts: StatusFacts) -> None:
     coloured = output.has_colours()
-    for pieces in lines(status, found, used, now=time.time(), width=_width()):
-        colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
-        output.print_row(pieces, {_STATE: colour} if coloured and colour else {})
+    for line in _view(facts).lines():
+        output.print_row(line, status_view.colours(line) if coloured else {})
     sys.stdout.flush()
 
 
-def _width() -> int:
-    """How many cells a line has."""
+def _view(facts: StatusFacts) -> StatusView:
     if not sys.stdout.isatty():
-        return _FILE_CELLS
+        return status_view.for_file(facts)
     # Imported here because it imports modules for all kinds of compression, and only a terminal needs it.
     import shutil
 
-    return shutil.get_terminal_size().columns
+    return status_view.for_terminal(facts, shutil.get_terminal_size().columns)
 
 
 async def _watch(service: Service) -> None:
@@ -283,10 +184,10 @@ async def _watch(service: Service) -> None:
 
 
 def _document(service: Service) -> dict[str, Any]:
-    status, found, used = service.run(_facts(service))
+    facts = service.run(_facts(service))
     return {
-        "service": status,
-        "meshes": [{name: key.value(mesh, used) for name, key in MESH_KEYS.items()} for mesh in found],
+        "service": facts.status,
+        "meshes": [{name: key.value(mesh, facts.memory) for name, key in MESH_KEYS.items()} for mesh in facts.meshes],
     }
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _GAP = "  "
+GAP_CELLS = len(_GAP)
 _MORE = "…"
 # A flexible column is not cut below this.
 _MIN_COLUMN_CELLS = 8
@@ -32,13 +33,39 @@ def cut(text: str, cells: int) -> str:
     return text[:kept] + _MORE
 
 
-def fit(titles: Sequence[str], rows: Sequence[Sequence[str]], cells: int, flexible: Sequence[int]) -> list[list[str]]:
+def wrap(text: str, cells: int) -> list[str]:
+    """A text in lines of at most so many cells, broken between words, or in a word that is longer than a line."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if width(joined) <= cells:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        *full, lines[-1] = _pieces(word, cells)
+        lines[-1:-1] = full
+    return lines
+
+
+def fit(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    cells: int,
+    flexible: Sequence[int],
+    least: Sequence[int] | None = None,
+) -> list[list[str]]:
     """The titles and the rows, each cell padded to the width of its column.
 
     When all that is wider than `cells`, the `flexible` columns (by number) are cut; each takes what another leaves.
+    A column is at least as wide as `least` says, unless it is cut.
     """
-    natural = [max(map(width, column)) for column in zip(titles, *rows, strict=True)]
-    room = cells - sum(natural) - len(_GAP) * (len(titles) - 1) + sum(natural[number] for number in flexible)
+    least = least or [0] * len(titles)
+    natural = [
+        max(narrowest, *map(width, column))
+        for narrowest, column in zip(least, zip(titles, *rows, strict=True), strict=True)
+    ]
+    room = cells - sum(natural) - GAP_CELLS * (len(titles) - 1) + sum(natural[number] for number in flexible)
     widths = dict(enumerate(natural)) | _share({number: natural[number] for number in flexible}, room)
     return [
         [_pad(cut(cell, widths[number]), widths[number]) for number, cell in enumerate(row)]
@@ -62,11 +89,22 @@ def _share(wanted: dict[int, int], room: int) -> dict[int, int]:
     return given
 
 
+def _pieces(word: str, cells: int) -> list[str]:
+    """A word in pieces of at most so many cells, but of one letter at least."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and width(pieces[-1]) + _cells(letter) > cells:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
 def _pad(text: str, cells: int) -> str:
     return text + " " * (cells - width(text))
 
 
 def _cells(letter: str) -> int:
-    if unicodedata.combining(letter):
+    # Such as accents and the sign that makes an emoji of a letter, and the vowels of Hangul syllables.
+    if unicodedata.category(letter) in ("Mn", "Me") or "\u1160" <= letter <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,6 @@ from ravesvc.orchestrator.dbus.manager import _DETAILS
 from ravesvc.orchestrator.dbus.mesh import MeshObject
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeMeshObject, FakeService, Terminal
 
-NOW = WHEN_US / 1_000_000
 FIRST = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 SECOND = "9f8e7d6c-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
 THIRD = "0a0b0c0d-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
@@ -49,65 +47,6 @@ STATUS = {
     "Permissions": 1,
     "LastDiscoveryTimestamp": WHEN_US - 12_000_000,
 }
-MEMORY = {FIRST: 22_500_000, SECOND: 2 * 2**30}
-
-
-def drawn(width: int, meshes: list[MeshRow] = MESHES, status: dict[str, Any] = STATUS) -> str:
-    found = overview.lines(status, meshes, MEMORY, now=NOW, width=width)
-    return "\n".join(columns.join(line) for line in found)
-
-
-HEAD = """\
-rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected
-store embedded, last discovery 12s ago, 2 admins, 1 command permission
-outdated processes: 1 (ravectl roll)
-
-"""
-
-AT_80 = """\
-MESH      TITLE             STATE         UP  USERS  MEM   RST  REASON
-1c2d3e4f  Friday film nig…  connected     2h  12     21M   0
-9f8e7d6c  映画の夜          disconnected  -   3      2.0G  17   can't connect t…
-0a0b0c0d                    blocked       -   0      -     0    the bot was kic…"""
-
-AT_160 = """\
-MESH      TITLE                           STATE         UP  USERS  MEM   RST  REASON
-1c2d3e4f  Friday film night with popcorn  connected     2h  12     21M   0
-9f8e7d6c  映画の夜                        disconnected  -   3      2.0G  17   can't connect to wss.example.test:443: Connection refused
-0a0b0c0d                                  blocked       -   0      -     0    the bot was kicked"""  # noqa: E501
-
-
-@pytest.mark.parametrize(("width", "table"), [(80, AT_80), (160, AT_160)])
-def test_the_table(width: int, table: str) -> None:
-    assert drawn(width) == HEAD + table
-
-
-def test_without_meshes_there_is_no_table() -> None:
-    assert drawn(80, [], {"Version": "0.1.0", "Status": "No mesh is started", "Store": "mongodb"}) == (
-        "rave-orchestrator 0.1.0: No mesh is started\n"
-        "store mongodb, no discovery yet, 0 admins, 0 command permissions"
-    )
-
-
-def test_plugins_that_fail_are_named() -> None:
-    shown = drawn(80, [], STATUS | {"CommandErrors": ["/etc/rave/commands.d/a.py, line 3: no"]})
-    assert "\nplugins: /etc/rave/commands.d/a.py, line 3: no" in shown
-
-
-def test_ids_are_as_long_as_tells_them_apart() -> None:
-    twin = FIRST[:12] + "f" + FIRST[13:]
-    shown = drawn(160, [MESHES[1], MESHES[1]._replace(id=twin)])
-    assert FIRST[:13] in shown
-    assert twin[:13] in shown
-    assert FIRST[:14] not in shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-1, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (7200, "2h"), (90_000, "1d")]
-)
-def test_ages(seconds: float, text: str) -> None:
-    assert overview.age(seconds) == text
-
 
 # The command.
 
@@ -316,15 +255,6 @@ def test_a_mesh_that_is_blocked_and_has_no_object(service: FakeService, capsys: 
 def test_each_property_has_a_label() -> None:
     assert mesh_facts.PROPERTY_LABELS.keys() == MeshObject.properties.keys()
     assert mesh_facts.BLOCK_LABELS.keys() <= {"Id", *_DETAILS}
-
-
-def test_blocked_meshes_that_are_not_shown_are_counted() -> None:
-    status = {"Status": "well", "States": {"blocked": 20_001, "connected": 1}}
-    shown = [MeshRow(FIRST, "", "blocked", "kicked", 0, 0, 0, False)]
-    last = "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
-    assert last == "and 20000 more that are blocked: ravectl blocklist list"
-    status = {"Status": "well", "States": {"blocked": 1}}
-    assert "more that are blocked" not in "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
 
 
 def test_a_refusal_is_told(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ from ravesvc.ctl.ui import columns
 
 
 @pytest.mark.parametrize(
-    ("text", "cells"), [("", 0), ("film", 4), ("Zoe\N{COMBINING DIAERESIS}", 3), ("映画", 4), ("\N{POPCORN}!", 3)]
+    ("text", "cells"),
+    [("", 0), ("film", 4), ("Zoe\N{COMBINING DIAERESIS}", 3), ("映画", 4), ("\N{POPCORN}!", 3), ("\u2764\ufe0f", 1)],
 )
 def test_a_text_takes_the_cells_that_a_terminal_gives_it(text: str, cells: int) -> None:
     assert columns.width(text) == cells
@@ -60,6 +61,21 @@ def test_a_column_takes_what_another_leaves() -> None:
 
 def test_on_no_terminal_at_all_something_is_left() -> None:
     assert shown(0)[1] == "1   a title…  x   an erro…"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("one two", ["one two"]),
+        ("one two three", ["one two", "three"]),
+        ("a-very-long-word it is", ["a-very-l", "ong-word", "it is"]),
+        ("it is a-very-long-word", ["it is", "a-very-l", "ong-word"]),
+        ("映画の夜 film", ["映画の夜", "film"]),
+    ],
+)
+def test_a_long_line_is_broken_between_words(text: str, lines: list[str]) -> None:
+    assert columns.wrap(text, 8) == lines
 
 
 @pytest.mark.slow

@@ -134,6 +134,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     # It goes in mid-run.
     mongo.stop()
     eventually(lambda: bool(site.store("Error")), "the service notices by itself")
+    assert "Warning: " not in site.machine.journal("-u", "rave-orchestrator"), "Python does not warn of the driver"
     assert "store" in status(site)
     assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping"), "permissions from the last good copy"
     assert "Pong" in says(site, meshes[1], ADMIN, "?ping")

@@ -7,6 +7,8 @@ import contextlib
 import gc
 import logging
 import re
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -92,6 +94,21 @@ async def opened(store: MongoStore) -> AsyncIterator[MongoStore]:
         yield store
     finally:
         await store.close()
+
+
+@pytest.mark.process
+def test_what_the_driver_of_debian_13_forgets_to_await_is_in_no_log() -> None:
+    """tests/integration/test_store.py has that driver, which does this when a server is stopped."""
+    code = (
+        "from ravesvc.store.engines import mongo\n"
+        "from pymongo.asynchronous.topology import Topology\n"
+        "Topology.receive_cluster_time(None, None)\n"
+        "Topology.close(None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    warned = [line for line in done.stderr.splitlines() if "RuntimeWarning: coroutine" in line]
+    assert len(warned) == 1, "others are told as ever"
+    assert "'Topology.close'" in warned[0]
 
 
 def admin(user: int, *, active: bool = True) -> Admin:

@@ -92,10 +92,10 @@ CHAPTERS = (
         """Admins, command permissions, the account, and what rooms remember are kept in a file, or in MongoDB.
 
         `database.json` is a JSON object with `uri`, a connection string of MongoDB, and, if you like, `options`, an
-        object of MongoDB's connection options. Without a name in the URI the database is `rave-bot`. The file holds a
-        password, so it should belong to root and be readable by group rave alone; the package sees to that at boot.
-        An error in it is an error of the configuration. While the server is away, the service runs on with the
-        permissions that it knew last, and refuses changes.""",
+        object of MongoDB's connection options. Without a name in the URI the database is `rave-bot`. The user needs
+        the role `readWrite` on it. The file holds a password, so it should belong to root and be readable by group
+        rave alone; the package sees to that at boot. An error in it is an error of the configuration. While the
+        server is away, the service runs on with the permissions that it knew last, and refuses changes.""",
     ),
     Chapter(kinds.ADMINS, "Admins", "What admins may do from a room."),
     Chapter(

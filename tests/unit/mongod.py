@@ -105,11 +105,12 @@ def plain(directory: Path) -> Mongod:
 
 
 def with_auth(directory: Path) -> Mongod:
-    """A server that lets `USER` in, who may read and write all databases."""
+    """A server that lets `USER` in, who may read and write all databases, and make users."""
     server = Mongod(directory, "--auth")
+    roles = ["readWriteAnyDatabase", "userAdminAnyDatabase", "clusterMonitor"]
     # The first user may be made by any program on this machine.
     with server.client() as client:
-        client.admin.command("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase", "clusterMonitor"])
+        client.admin.command("createUser", USER, pwd=PASSWORD, roles=roles)
     server.credentials = f"{USER}:{quote_plus(PASSWORD)}@"
     server.query = {"authSource": "admin"}
     return server

@@ -7,6 +7,7 @@ an answer.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import warnings
@@ -328,9 +329,37 @@ class MongoStore:
             return await self._thread.call(self._bounded(work), _CALL_TIMEOUT_S)
         # `from None`: the texts of the driver may quote documents.
         except (PyMongoError, TimeoutError) as e:
+            if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
+                raise await self._lacking_rights() from None
             raise _failure(e, self._settings.path, self._restart) from None
         except (BSONError, UnicodeError):
             raise RaveError(Code.BAD_DATA, "the database holds, or was given, what can't be encoded") from None
+
+    async def _lacking_rights(self) -> RaveError:
+        """Which right on the database the user lacks, and how to grant it."""
+
+        async def ask(database: AsyncDatabase[Document]) -> tuple[str, Document, bool]:
+            status = await database.command("connectionStatus")
+            users = status["authInfo"]["authenticatedUsers"]
+            return database.name, users[0] if users else {}, await _may_read(database)
+
+        assert self._thread, "it has just answered"
+        try:
+            name, user, readable = await self._thread.call(self._bounded(ask), _CALL_TIMEOUT_S)
+        except (PyMongoError, TimeoutError) as e:
+            return _failure(e, self._settings.path, self._restart)
+        if not user:
+            text = f"the database {name} lets no client in without a user"
+            hint = f"name a user with the role readWrite in uri in {self._settings.path}, and {self._restart}"
+            return RaveError(Code.STORE, printable(text, 200), hint=hint)
+        rights = f"read the database {name}, but not write to it" if readable else f"not read the database {name}"
+        roles = f'[{{role: "readWrite", db: {json.dumps(name)}}}]'
+        home, whom = json.dumps(user["db"]), json.dumps(user["user"])
+        return RaveError(
+            Code.STORE,
+            printable(f"the user {user['user']} may {rights}", 200),
+            hint=f"in mongosh, as an administrator: db.getSiblingDB({home}).grantRolesToUser({whom}, {roles})",
+        )
 
     async def _bounded(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
         # The client is made in the thread: for mongodb+srv:// the driver of Debian 13 looks up the address here.
@@ -349,7 +378,7 @@ class MongoStore:
             try:
                 await database[name].create_index(key, unique=True)
             except OperationFailure as e:
-                if e.timeout:
+                if e.timeout or e.code == _UNAUTHORIZED:
                     raise
                 self._warn(f"{name} gets no unique index on {key}: {_code_name(e)}")
         await database[mongo_documents.ROOM_DOCUMENTS].create_index("meshId")
@@ -523,6 +552,16 @@ def _database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
     )
 
 
+async def _may_read(database: AsyncDatabase[Document]) -> bool:
+    try:
+        await database.credentials.find_one({}, {"_id": True})
+    except OperationFailure as e:
+        if e.code != _UNAUTHORIZED:
+            raise
+        return False
+    return True
+
+
 async def _close(client: AsyncMongoClient[Document]) -> None:
     # It says good-bye to the server, which may be frozen.
     with pymongo.timeout(1):
@@ -561,9 +600,6 @@ def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveErr
     if isinstance(e, OperationFailure) and e.code in _BAD_USER:
         hint = f"fix uri in {path} and {restart}"
         return RaveError(Code.STORE, "the database refuses the user or the password", hint=hint)
-    if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
-        hint = f"give uri in {path} a user with the role readWrite, and {restart}"
-        return RaveError(Code.STORE, "the database does not let us read and write", hint=hint)
     if isinstance(e, (ConnectionFailure, TimeoutError)) or e.timeout:
         reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
         if not reason or reason.startswith("operation"):

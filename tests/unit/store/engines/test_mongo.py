@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,13 @@ from bson import BSON, DatetimeMS
 
 from ravesvc.config.database import Database
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
+from ravesvc.store.cached_store import CachedStore
+from ravesvc.store.chat_change_log import ChangeRecord
 from ravesvc.store.engines import mongo
 from ravesvc.store.engines.mongo import MongoStore
 from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, Host
+from ravesvc.store.permissions_cache import PermissionsCache
 from tests.unit.conftest import until
 from tests.unit.mongod import PASSWORD, USER, Mongod
 from tests.unit.store.engines.test_mongo_documents import ADMIN, CREDENTIALS, PERMISSION, WHEN, without
@@ -594,9 +599,80 @@ async def test_a_user_with_too_few_rights_is_told_so(mongod_auth: Mongod) -> Non
     store = MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}/bot"))
     error = await failure(store.open())
     assert error.code is Code.STORE
-    assert error.message == "the database does not let us read and write"
-    assert f"give uri in {FILE} a user with the role readWrite" in error.hint
+    assert error.message == "the database bot lets no client in without a user"
+    assert f"name a user with the role readWrite in uri in {FILE}" in error.hint
     await store.close()
+
+
+@contextlib.contextmanager
+def a_user(server: Mongod, roles: list[Any]) -> Iterator[str]:
+    """The URI of the database `films` for a user with these roles in it."""
+    with server.client() as client:
+        client.films.command("createUser", "viewer", pwd=SECRET, roles=roles)
+        client.films.admin_users.insert_one({"_id": "1", "userId": 1})
+        try:
+            yield f"mongodb://viewer:{SECRET}@127.0.0.1:{server.port}/films"
+        finally:
+            client.films.command("dropUser", "viewer")
+            client.films.admin_users.delete_many({})
+
+
+GRANT = (
+    "in mongosh, as an administrator: "
+    'db.getSiblingDB("films").grantRolesToUser("viewer", [{role: "readWrite", db: "films"}])'
+)
+
+
+async def test_a_user_who_may_only_read_is_told_so_until_the_role_is_granted(
+    mongod_auth: Mongod, caplog: pytest.LogCaptureFixture
+) -> None:
+    with a_user(mongod_auth, ["read"]) as uri, mongod_auth.client() as administrator:
+        store = MongoStore(configured(uri=uri))
+        attempts: list[Callable[[], Any]] = [store.open, lambda: store.add_admin(admin(3)), lambda: store.open()]
+        for attempt in attempts:
+            error = await failure(attempt())
+            assert error.code is Code.STORE
+            assert error.message == "the user viewer may read the database films, but not write to it"
+            assert error.hint == GRANT
+            assert not secrets_in(error, caplog, SECRET)
+        assert caplog.messages == [], "the error says it all"
+        # What the hint says.
+        administrator.films.command("grantRolesToUser", "viewer", roles=[{"role": "readWrite", "db": "films"}])
+        async with opened(store):
+            assert await store.add_admin(admin(3))
+            # And while it is in use.
+            administrator.films.command("revokeRolesFromUser", "viewer", roles=["readWrite"])
+            error = await failure(store.add_admin(admin(4)))
+            assert error.message == "the user viewer may read the database films, but not write to it"
+            assert {known.user_id for known in (await store.read()).admins} == {1, 3}
+
+
+async def test_the_service_says_at_its_start_and_at_each_change_that_the_user_may_only_read(
+    mongod_auth: Mongod, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def announce(_: Announcement) -> None:
+        pass
+
+    with a_user(mongod_auth, ["read"]) as uri:
+        copy, record = PermissionsCache(tmp_path / "permissions.json"), ChangeRecord(tmp_path / "changes.json")
+        store = MongoStore(configured(uri=uri))
+        state = CachedStore(store, announce, lambda: None, copy=copy, record=record)
+        await state.start()
+        text = f"the user viewer may read the database films, but not write to it ({GRANT})"
+        assert str(state.error) == text, "which is StoreError"
+        assert caplog.messages == [f"The store can't be used, so nothing can be changed: {text}"]
+        error = await failure(state.add_admin(3, 3))
+        assert str(error) == f"changes can't be saved: {text}"
+        await state.close()
+
+
+async def test_a_user_who_may_not_even_read_is_told_so(mongod_auth: Mongod) -> None:
+    with a_user(mongod_auth, [{"role": "readWrite", "db": "other"}]) as uri:
+        store = MongoStore(configured(uri=uri))
+        error = await failure(store.open())
+        assert error.message == "the user viewer may not read the database films"
+        assert error.hint == GRANT
+        await store.close()
 
 
 async def test_a_right_password_lets_us_in(mongod_auth: Mongod) -> None:

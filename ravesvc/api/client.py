@@ -17,6 +17,7 @@ from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api.models import Mesh, MeshMode, User
 from ravesvc.api.transport import LIST_ANSWER_BYTES, SMALL_ANSWER_BYTES, USERS_ANSWER_BYTES, HttpRequest
 from ravesvc.common.json_fields import Object
+from ravesvc.common.text import count
 from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
@@ -187,7 +188,7 @@ class Api:
         now = self._clock()
         headers = signing.headers(self._identity, self._session, content, int(now * 1000))
         answer = await self._transport.send(HttpRequest(method, self._base + path, headers, content, max_bytes))
-        _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
+        _log.debug("%s: HTTP %d, %s", what, answer.status, count(len(answer.body), "byte"))
         return failures.document(answer, now)
 
 

@@ -23,6 +23,7 @@ from ravesvc.api import login_messages as messages
 from ravesvc.api.login_messages import Confirmation, Headers
 from ravesvc.api.transport import HttpRequest
 from ravesvc.common.json_fields import Object
+from ravesvc.common.text import count
 from ravesvc.config.identity import lacking, missing
 from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls
 from ravesvc.config.worker_settings import Session
@@ -168,7 +169,7 @@ class _Server:
             now = self._now()
             request = HttpRequest(method, self._base + path, headers(content, int(now * 1000)), content)
             answer = await self._transport.send(request)
-            _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
+            _log.debug("%s: HTTP %d, %s", what, answer.status, count(len(answer.body), "byte"))
             try:
                 found = failures.document(answer, now)
             except RaveError as e:

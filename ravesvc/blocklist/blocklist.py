@@ -110,7 +110,8 @@ class Blocklist:
             await self._reload()
         if len(self._unannounced) > _MAX_ANNOUNCED_AT_START:
             # A list from another installation has thousands. They are in `announced`, so the bus shows them.
-            log.info("%d entries of the blocklist have changed since they were last read", len(self._unannounced))
+            changed = count(len(self._unannounced), "entry")
+            log.info("Changed in the blocklist since it was last read: %s", changed)
             self._unannounced.clear()
         self.announced.update(self.in_force())
         self._changed()

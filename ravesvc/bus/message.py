@@ -18,6 +18,7 @@ from ravesvc.bus._dbus_next import dbus_next as _lib
 from ravesvc.bus._dbus_next import unmarshaller as _unmarshaller
 from ravesvc.bus.header import Header, MessageKind
 from ravesvc.bus.transport import MAX_UNSOLICITED_BYTES, close_fds
+from ravesvc.common.text import count
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def decode(frame: bytes, fds: list[int]) -> Message | None:
     claims = _Claims(fds)
     try:
         if frame[1] in (MessageKind.CALL, MessageKind.SIGNAL) and len(frame) > MAX_UNSOLICITED_BYTES:
-            _log.debug("ignored a message of %d bytes", len(frame))
+            _log.debug("ignored a message of %s", count(len(frame), "byte"))
             return None
         return _decode(frame, claims)
     except Exception as e:  # noqa: BLE001 - what a peer managed to send must not end our connection
@@ -121,7 +122,7 @@ def encode(message: Message) -> tuple[bytes, list[int]]:
 def _encode(message: Message, fds: list[int]) -> bytes:
     kinds = _types(message.signature)
     if len(kinds) != len(message.body):
-        raise ValueError(f"{len(message.body)} values for the signature {message.signature!r}")
+        raise ValueError(f"{count(len(message.body), 'value')} for the signature {message.signature!r}")
     raw = _lib.Message(
         message_type=_lib.MessageType(message.kind.value),
         serial=message.serial,

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -179,7 +180,7 @@ class FrameTransport:
         self._queue.append((memoryview(frame), fds))
         self._queued += len(frame)
         if self._queued > _MAX_QUEUED_BYTES:
-            self._abort(f"it takes nothing, {self._queued} bytes wait")
+            self._abort(f"it takes nothing of {count(self._queued, 'byte')}")
         elif idle:
             self._writable()
 

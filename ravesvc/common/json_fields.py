@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 
 # A decoded JSON object whose values are not checked yet.
@@ -51,8 +52,8 @@ def parse_message(text: str | bytes, what: str) -> Object:
     Each value but the first follows a comma or a bracket. What stands in strings is counted as well, which is too
     many, but never too few.
     """
-    if len(text) > MAX_VALUES and (count := _separators(text)) > MAX_VALUES:
-        raise RaveError(Code.TOO_LARGE, f"{what} has {count} values, where {MAX_VALUES} are the limit")
+    if len(text) > MAX_VALUES and (found := _separators(text)) > MAX_VALUES:
+        raise RaveError(Code.TOO_LARGE, f"{what} has {found} values, where {MAX_VALUES} are the limit")
     return parse_object(text, what)
 
 
@@ -78,7 +79,7 @@ def _short_float(number: str) -> float:
 
 def _short(number: str) -> str:
     if len(number) > _MAX_NUMBER_CHARS:
-        raise ValueError(f"a number of {len(number)} characters")
+        raise ValueError(f"a number of {count(len(number), 'character')}")
     return number
 
 

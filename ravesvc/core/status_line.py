@@ -127,7 +127,7 @@ def _kicks(kicks: Sequence[float]) -> str:
     if most < _LEAST_KICKS:
         return ""
     undo = "if by mistake: ravectl blocklist remove --reason kicked, then invite the bot again"
-    return f"kicked from {most} meshes at once on {dates.in_sentence(began)} ({undo})"
+    return f"kicked from {count(most, 'mesh')} at once on {dates.in_sentence(began)} ({undo})"
 
 
 def _some(sentences: Sequence[str]) -> str:

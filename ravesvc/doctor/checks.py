@@ -104,9 +104,9 @@ def bus(limit: int, max_processes: int | None) -> Finding:
     name, bots = "bus", limit - SPARE_CONNECTIONS
     if max_processes is not None and max_processes > bots:
         hint = "raise max_connections_per_user in /etc/dbus-1/system-local.conf, or lower max_processes"
-        why = f"{limit} connections per user, too few for max_processes of {max_processes}"
+        why = f"{count(limit, 'connection')} per user, too few for max_processes of {max_processes}"
         return not_held(name, why, hint)
-    return held(name, f"{limit} connections per user: room for {count(bots, 'bot')}")
+    return held(name, f"{count(limit, 'connection')} per user: room for {count(bots, 'bot')}")
 
 
 def memory(total: int, max_processes: int | None) -> Finding:

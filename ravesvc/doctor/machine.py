@@ -18,6 +18,7 @@ from ravesvc import names
 from ravesvc.api import dial, transport
 from ravesvc.api.transport import HttpRequest
 from ravesvc.common.machine import memory_bytes
+from ravesvc.common.text import count
 from ravesvc.config import proxy as proxies
 from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
@@ -60,7 +61,7 @@ def _check_configuration(file: str) -> list[Finding]:
     """What depends on the configuration."""
     settings, problems = check(file)
     if settings is None:
-        why = str(problems[0]) if len(problems) == 1 else f"{len(problems)} mistakes"
+        why = str(problems[0]) if len(problems) == 1 else count(len(problems), "mistake")
         hint = (
             f"ravectl config check {file} names each; time, network, bus and memory are checked when there are none"
         )

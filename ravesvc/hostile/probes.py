@@ -24,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ravesvc.common.text import count
 from ravesvc.mesh.confinement import MAX_POLLED
 
 Probe = Callable[[int], str | None]
@@ -282,7 +283,7 @@ def _other_family(_sibling: int) -> str:
 
 def _many_descriptors(_sibling: int) -> str | None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if hard <= 64 else f"it can open {hard} files, each a connection to the bus (LimitNOFILE=)"
+    return None if hard <= 64 else f"it can open {count(hard, 'file')}, each a connection to the bus (LimitNOFILE=)"
 
 
 def _unshare(_sibling: int) -> str:

@@ -10,6 +10,7 @@ from ravesvc.api.failures import HttpResponse
 from ravesvc.api.transport import HttpRequest, HttpTransport
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
+from ravesvc.common.text import count
 from ravesvc.common.translation import gettext as _
 from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
@@ -39,7 +40,8 @@ class Site:
         """
         target = f"{self._path}{path}?{urlencode(query)}"
         answer = await _sent(self._transport, target, "application/json", transport.LIST_ANSWER_BYTES)
-        _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
+        size = count(len(answer.body), "byte")
+        _log.debug("%s%s: HTTP %d, %s", self._transport.host, path, answer.status, size)
         try:
             return answer.status, json_fields.parse_message(answer.body, "the answer")
         except RaveError:

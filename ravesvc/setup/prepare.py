@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ravesvc import names
 from ravesvc.common.atomic_files import write_atomically
+from ravesvc.common.text import count
 from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
@@ -98,7 +99,7 @@ def _prepare(settings: Config) -> None:
     if settings.tls.authorities:
         # So that a change of the file which was not taken over is found: it is read at a start alone.
         number = settings.tls.authorities.count("BEGIN CERTIFICATE")
-        what = "its certificate" if number == 1 else f"its {number} certificates"
+        what = "its certificate" if number == 1 else f"its {count(number, 'certificate')}"
         _print(f"tls.ca_file: {settings.tls.ca_file} was read, {what} alone will be trusted")
     _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
     _write(Path(names.MEDIA_SETTINGS_FILE), settings.media_settings().to_json(), 0o600)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
+from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.payloads import Content, Payload
@@ -65,7 +66,7 @@ class UploadEndpoints:
         visible_mesh(self._world, call)
         requested = json_fields.get_list(call.body, "media")
         if not 1 <= len(requested) <= _MAX_PICTURES:
-            raise RaveError(Code.BAD_DATA, f"media holds {len(requested)} entries, not 1 to {_MAX_PICTURES}")
+            raise RaveError(Code.BAD_DATA, f"media holds {count(len(requested), 'entry')}, not 1 to {_MAX_PICTURES}")
         return {"data": [self._create_slot(json_fields.as_object(entry, "an entry of media")) for entry in requested]}
 
     def _create_slot(self, requested: Object) -> dict[str, Any]:

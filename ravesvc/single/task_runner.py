@@ -20,6 +20,7 @@ from typing import Any
 from ravesvc.bot.plugins import Sources
 from ravesvc.common.log_fields import LogEvent, about, current_mesh
 from ravesvc.common.signal import Signal
+from ravesvc.common.text import count
 from ravesvc.config.options import Config
 from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
@@ -233,7 +234,7 @@ class TaskRunner:
                 crashes = 0
             crashes += 1
             if crashes > self._settings.max_process_restarts:
-                detail = f"{crashes} times in a row; {crash}"
+                detail = f"{count(crashes, 'time')} in a row; {crash}"
                 return RunState(phase=RunPhase.ENDED, end=RunEnd(gave_up=True, detail=detail), last_exit="crashed")
             first_s = self._settings.process_restart_delay
             delay_s = min(first_s * 2.0 ** min(crashes - 1, 10), max(first_s, _MAX_DELAY_S))

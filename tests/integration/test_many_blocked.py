@@ -91,7 +91,7 @@ def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figu
     oldest, latest = blocked[0], blocked[-1]
     shown = site.sh("ravectl status")
     assert f"{MESHES} blocked" in shown
-    assert "more that are blocked: ravectl blocklist list" in shown
+    assert "more on the blocklist: ravectl blocklist list" in shown
     assert latest in site.sh("ravectl list")
     for each in (oldest, latest):
         for command in (f"ravectl explain {each}", f"ravectl show {each}"):

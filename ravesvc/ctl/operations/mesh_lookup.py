@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ravesvc import names
-from ravesvc.common.text import printable
+from ravesvc.common.text import count, printable
 from ravesvc.ctl.client import Service
 from ravesvc.errors import Code, RaveError
 
@@ -75,7 +75,7 @@ def _only(known: Mapping[str, str], found: Sequence[str], what: str) -> FoundMes
         return FoundMesh(found[0], known[found[0]])
     shown = ", ".join(str(FoundMesh(mesh, known[mesh])) for mesh in found[:_MAX_SHOWN])
     more = ", ..." if len(found) > _MAX_SHOWN else ""
-    raise RaveError(Code.INVALID_ARGUMENT, f"{len(found)} meshes have {what}", hint=f"{shown}{more}")
+    raise RaveError(Code.INVALID_ARGUMENT, f"{count(len(found), 'mesh')} have {what}", hint=f"{shown}{more}")
 
 
 def _with_beginning(known: Mapping[str, str], text: str) -> list[str]:

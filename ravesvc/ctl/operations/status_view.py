@@ -215,7 +215,7 @@ def _head(facts: StatusFacts) -> list[str]:
 
 def _foot(facts: StatusFacts) -> list[str]:
     more = facts.status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in facts.meshes)
-    return [f"and {more} more that are blocked: ravectl blocklist list"] if more > 0 else []
+    return [f"and {more} more on the blocklist: ravectl blocklist list"] if more > 0 else []
 
 
 def _shortest(ids: Sequence[str]) -> int:

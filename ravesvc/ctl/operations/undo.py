@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ravesvc import names
+from ravesvc.common.text import count
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import mesh_lookup
@@ -66,7 +67,7 @@ def _chosen(
     # First of all those from which changes were made: the service may know one of them no more.
     meshes = {each.mesh for each in changes if mesh and each.mesh.startswith(mesh)}
     if len(meshes) > 1:
-        text = f"changes were made from {len(meshes)} meshes with an id that begins with {mesh}"
+        text = f"changes were made from {count(len(meshes), 'mesh')} with an id that begins with {mesh}"
         raise RaveError(Code.INVALID_ARGUMENT, text, hint=", ".join(sorted(meshes)[:5]))
     if mesh and not meshes:
         meshes = {mesh_lookup.find(service, mesh).id}

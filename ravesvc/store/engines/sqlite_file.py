@@ -23,7 +23,7 @@ from ravesvc.common.atomic_files import (
     set_aside,
     write_atomically,
 )
-from ravesvc.common.text import printable, user_name
+from ravesvc.common.text import count, printable, user_name
 from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.engines import sqlite_schema
@@ -161,7 +161,7 @@ class StateFile:
             # Open it to get the system's error. Only then: closing a file ends the locks that SQLite has on it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
         if status.st_size < _SMALLEST:
-            raise _DamageError(f"it has {status.st_size} bytes")
+            raise _DamageError(f"it has {count(status.st_size, 'byte')}")
         for path in (self._path, *self._companions()):
             with suppress(FileNotFoundError, PermissionError):
                 if stat.S_IMODE(path.stat().st_mode) & 0o077:

@@ -152,7 +152,7 @@ def test_ids_are_as_long_as_tells_them_apart() -> None:
 def test_blocked_meshes_that_are_not_shown_are_counted() -> None:
     shown = [MESHES[0]]
     view = status_view.for_file(facts(shown, States={"blocked": 20_001, "connected": 1}))
-    assert drawn(view).endswith("\nand 20000 more that are blocked: ravectl blocklist list")
+    assert drawn(view).endswith("\nand 20000 more on the blocklist: ravectl blocklist list")
     assert not status_view.for_file(facts(shown, States={"blocked": 1})).foot
 
 

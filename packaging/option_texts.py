@@ -26,7 +26,7 @@ if __name__ == "__main__":
 from ravesvc.common import timespan  # noqa: E402
 from ravesvc.config import declaration as kinds  # noqa: E402
 from ravesvc.config.options import TABLE  # noqa: E402
-from ravesvc.config.table import Entry, entries, sections  # noqa: E402
+from ravesvc.config.table import Entry, entries  # noqa: E402
 from ravesvc.config.worker_options import AUTO, WorkerOptions  # noqa: E402
 
 CONFIG = ROOT / "config/rave.yaml"
@@ -41,7 +41,7 @@ _DELIMITERS = ".,:;)]?!"
 _PREAMBLE = """\
 # The configuration of rave-orchestrator; rave.yaml(5) says more of each option.
 # It is yours: no upgrade touches it. That of the installed version is /usr/share/rave-orchestrator/rave.yaml.
-# After a change: systemctl restart rave-orchestrator (no mesh is disturbed by that).
+# After a change: systemctl reload rave-orchestrator says what waits for a restart. Neither disturbs a mesh.
 # Before that, ravectl config check names each mistake, and what is missing.
 
 # What is commented out shows the default. Time spans take 5s, 10min, 1h or plain seconds.
@@ -49,6 +49,11 @@ _PREAMBLE = """\
 
 _TAKING_EFFECT = (
     "The service reads the file when it starts: run `systemctl restart rave-orchestrator`. That disturbs no bot."
+    " At `systemctl reload rave-orchestrator` a service that runs takes over {reloaded}."
+    " The log says what else has changed, and waits for a restart."
+    " With a mistake in the file a reload fails, and nothing changes."
+    " `ravectl status` and `ravectl roll` say when the file has changed since it was read, and which of the two takes"
+    " the change over."
     " A bot that runs keeps the values with which it was started of {names}."
     " Then `ravectl status` shows it as outdated, and `ravectl roll` restarts such bots one after another."
 )
@@ -157,7 +162,10 @@ def options(table: Iterable[Entry] = TABLE) -> str:
         for paragraph in more:
             lines += [".Pp", *_mdoc(paragraph, words)]
     if names := _kept_by_workers(listed):
-        lines += [".Ss When a change takes effect", *_mdoc(_TAKING_EFFECT.format(names=_listed(names)), words)]
+        lines += [
+            ".Ss When a change takes effect",
+            *_mdoc(_TAKING_EFFECT.format(names=_listed(names), reloaded=_listed(_reloaded(listed))), words),
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -271,8 +279,19 @@ def _allowed(entry: Entry) -> str:
 
 def _kept_by_workers(table: list[Entry]) -> list[str]:
     """The options that a worker gets at its start, and the sections that it gets as a whole."""
-    theirs = {each.name for each in entries(WorkerOptions) if not each.option.for_service}
-    whole = {section for section in sections(WorkerOptions) if _inside(table, section) <= theirs}
+    return _shortened(table, {each.name for each in entries(WorkerOptions) if not each.option.for_service})
+
+
+def _reloaded(table: list[Entry]) -> list[str]:
+    """The options that a reload takes over, likewise."""
+    return _shortened(table, {each.name for each in table if each.option.reload})
+
+
+def _shortened(table: list[Entry], theirs: set[str]) -> list[str]:
+    """These options, and for sections that are all in them their names."""
+    whole = {
+        section for section in map(_section, theirs) if _inside(table, section) and _inside(table, section) <= theirs
+    }
     found = (each.name for each in table if each.name in theirs)
     return [
         f"`{name}`" for name in dict.fromkeys(_section(name) if _section(name) in whole else name for name in found)

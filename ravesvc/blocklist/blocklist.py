@@ -83,7 +83,7 @@ class Blocklist:
         self.announced: dict[str, Block] = {}
         self.announcements_left = 0
         self._advice = advice
-        self._duration_ms = int(duration_s * 1000)
+        self.set_duration(duration_s)
         self._clock = clock
         self._announce = announce
         self._changed = changed
@@ -101,6 +101,10 @@ class Blocklist:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled_save: asyncio.TimerHandle | None = None
+
+    def set_duration(self, seconds: float) -> None:
+        """For how long a mesh that can't be reached is blocked from now on."""
+        self._duration_ms = int(seconds * 1000)
 
     async def start(self) -> None:
         """Read the file; what is wrong with it is noted in `error`."""

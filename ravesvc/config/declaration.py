@@ -120,6 +120,7 @@ class Option:
         for_service: that workers get the default in its place, although they get its section.
         environment: the variable that counts where it is not set.
         secret: that other users may not see it.
+        reload: that a reload of the service takes it over; the others wait for a restart.
     """
 
     kind: Kind[Any] | None = None
@@ -134,6 +135,7 @@ class Option:
     for_service: bool = False
     environment: str = ""
     secret: bool = False
+    reload: bool = False
 
 
 def option(
@@ -148,6 +150,7 @@ def option(
     for_service: bool = False,
     compare: bool = True,
     environment: str = "",
+    reload: bool = False,
 ) -> T:
     """Declare an option, see `Option`. A secret stays out of `repr`."""
     usual = YEAR_S if kind is TIME_SPAN else 1_000_000
@@ -160,13 +163,14 @@ def option(
         for_service=for_service,
         environment=environment,
         secret=secret,
+        reload=reload,
     )
     return field(default=default, repr=not secret, compare=compare, metadata={_DECLARED: declared})
 
 
-def automatic(kind: Kind[T], *, default: Callable[[], T], chapter: str, least: float = 0) -> T:
+def automatic(kind: Kind[T], *, default: Callable[[], T], chapter: str, least: float = 0, reload: bool = False) -> T:
     """Declare an option whose default is found out where it is used; in the file it is the word `auto`."""
-    declared = Option(kind=kind, chapter=chapter, least=least, automatic=default)
+    declared = Option(kind=kind, chapter=chapter, least=least, automatic=default, reload=reload)
     return field(default_factory=default, metadata={_DECLARED: declared})
 
 

@@ -79,16 +79,16 @@ class Config(WorkerOptions):
     is not on the address of `servers.api`.
     """
 
-    mesh_mode: str = option(CHOICE, default=MESH_MODES[0], chapter=MESHES, words=MESH_MODES)
+    mesh_mode: str = option(CHOICE, default=MESH_MODES[0], chapter=MESHES, words=MESH_MODES, reload=True)
     """Which meshes get a bot: those that it was invited to, public ones, those of friends, or all of these."""
-    discovery_interval: float = option(TIME_SPAN, default=60.0, chapter=MESHES, least=1)
+    discovery_interval: float = option(TIME_SPAN, default=60.0, chapter=MESHES, least=1, reload=True)
     """How often the service asks Rave for the list of meshes."""
-    limit: int = option(WHOLE_NUMBER, default=20, chapter=MESHES, least=1, most=100)
+    limit: int = option(WHOLE_NUMBER, default=20, chapter=MESHES, least=1, most=100, reload=True)
     """How many meshes the service asks for at a time.
 
     It reads a list that is longer in pages of 100.
     """
-    max_processes: int | None = automatic(LIMIT, default=machine.bots_that_fit, chapter=MESHES)
+    max_processes: int | None = automatic(LIMIT, default=machine.bots_that_fit, chapter=MESHES, reload=True)
     """The largest number of bots; auto: as many as the memory allows, 0: no limit.
 
     Meshes with an invitation come first, then those that are known for longest. The others are listed with that
@@ -96,14 +96,14 @@ class Config(WorkerOptions):
     machine, or of the container, at 32 MB for a bot. It allows 2000 bots at most, because the message bus has a
     connection for each. The bot for Node.js had no limit.
     """
-    max_meshes_per_user: int | None = option(LIMIT, default=20, chapter=MESHES)
+    max_meshes_per_user: int | None = option(LIMIT, default=20, chapter=MESHES, reload=True)
     """The largest number of bots in meshes that the same user has made; 0: no limit.
 
     The oldest meshes come first, and the others are listed with that reason. Admins and the account itself may have
     made any number. Rave does not say who has invited the bot, and not of each mesh who has made it; a mesh without a
     maker is not counted.
     """
-    starts_per_minute: int = option(WHOLE_NUMBER, default=300, chapter=MESHES)
+    starts_per_minute: int = option(WHOLE_NUMBER, default=300, chapter=MESHES, reload=True)
     """How many bots the service starts in a minute; 0: as many as the machine can.
 
     Rave sees each start as a join of the same account. The starts of some seconds come at once. Each time Rave asks
@@ -114,14 +114,14 @@ class Config(WorkerOptions):
     """The file of the store, if it is not MongoDB."""
     database_config_path: Path = option(ABSOLUTE_PATH, default=Path(names.DATABASE_FILE), chapter=STORE)
     """If this file exists, the store is the MongoDB that it names, as in {"uri": "mongodb://localhost/rave-bot"}."""
-    history_retention: float = option(TIME_SPAN, default=90 * DAY_S, chapter=STORE)
+    history_retention: float = option(TIME_SPAN, default=90 * DAY_S, chapter=STORE, reload=True)
     """For how long a room's histories are kept, such as who was kicked or muted there. 0: not at all.
 
     What else a room remembers goes when the account has been out of it for that long, but not before a day has
     passed.
     """
 
-    blocklist_duration: float = option(TIME_SPAN, default=3600.0, chapter=LEAVING, least=1)
+    blocklist_duration: float = option(TIME_SPAN, default=3600.0, chapter=LEAVING, least=1, reload=True)
     """For how long a mesh that can't be reached stays on the blocklist."""
     blocklist_persist_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "blocklist.json", chapter=LEAVING)
     """The file in which the service keeps the blocklist."""
@@ -129,7 +129,9 @@ class Config(WorkerOptions):
     credentials_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "credentials.json", chapter=ACCOUNT)
     """The file in which the service keeps the credentials of the account."""
 
-    admins_by_chat: str = option(CHOICE, default=EVERY_ADMIN, chapter=ADMINS, words=(EVERY_ADMIN, OWNERS))
+    admins_by_chat: str = option(
+        CHOICE, default=EVERY_ADMIN, chapter=ADMINS, words=(EVERY_ADMIN, OWNERS), reload=True
+    )
     """Who may make and remove admins from a room with ?admin: all admins, or owners alone.
 
     An owner is an admin who was made on the host, with `ravectl admin add` or the code of `ravectl admin claim`.
@@ -137,14 +139,14 @@ class Config(WorkerOptions):
     that was taken over can speak for any admin who is in its room. `owners` is the safer choice where there are many
     admins. `ravectl admin undo` takes changes back in either case.
     """
-    hourly_changes_per_mesh: int = option(WHOLE_NUMBER, default=10, chapter=ADMINS, least=1, most=1000)
+    hourly_changes_per_mesh: int = option(WHOLE_NUMBER, default=10, chapter=ADMINS, least=1, most=1000, reload=True)
     """How often in an hour admins may change from one room what holds in all.
 
     Such changes are to make and remove admins, to set permissions, to have users ignored, `?refresh` and `?relogin`.
     Attempts that fail count too; what operators do on the host does not. After a restart of the service the changes
     of the last hour still count, but not failed attempts, `?refresh` and `?relogin`.
     """
-    hourly_changes: int = option(WHOLE_NUMBER, default=30, chapter=ADMINS, least=1, most=1000)
+    hourly_changes: int = option(WHOLE_NUMBER, default=30, chapter=ADMINS, least=1, most=1000, reload=True)
     """The same from all rooms together."""
 
     process_restart_delay: float = option(TIME_SPAN, default=5.0, chapter=PROCESSES, least=0.1)
@@ -156,7 +158,7 @@ class Config(WorkerOptions):
 
     A bot that asks systemd for more time is killed five seconds later.
     """
-    status_poll_interval: float = option(TIME_SPAN, default=30.0, chapter=PROCESSES, least=1)
+    status_poll_interval: float = option(TIME_SPAN, default=30.0, chapter=PROCESSES, least=1, reload=True)
     """How often the service asks each bot how it is.
 
     It restarts a bot that does not answer for a minute, or for twice this time if that is longer.
@@ -203,6 +205,10 @@ class Config(WorkerOptions):
 
 # All options, in the order of their declaration.
 TABLE = tuple(table.entries(Config))
+
+
+# Those that a reload takes over, by their names in rave.yaml.
+RELOADED = frozenset(entry.name for entry in TABLE if entry.option.reload)
 
 
 def changes(before: Config, after: Config) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from ravesvc.config.declaration import Option, declared
@@ -78,6 +78,20 @@ def _build(options: type[T], path: tuple[str, ...], found: Mapping[tuple[str, ..
         elif here in found:
             values[each.name] = found[here]
     return options(**values)
+
+
+def reloaded(before: T, after: object) -> T:
+    """The settings before, with those after for all that a reload takes over. Both have the options of `before`."""
+    for entry in entries(type(before)):
+        if entry.option.reload:
+            before = _with_value(before, entry.path, entry.value(after))
+    return before
+
+
+def _with_value(settings: T, path: tuple[str, ...], value: object) -> T:
+    first, *rest = path
+    inner = _with_value(getattr(settings, first), tuple(rest), value) if rest else value
+    return replace(settings, **{first: inner})  # type: ignore[type-var]
 
 
 def for_workers(section: T) -> T:

@@ -147,19 +147,19 @@ PROXY: Kind[Proxy | None] = Kind(_proxy)
 class UnconfirmedCalls:
     """Calls of Rave that one source alone describes, each to be switched off, and what sources disagree on."""
 
-    playback: bool = option(SWITCH, default=True)
+    playback: bool = option(SWITCH, default=True, reload=True)
     """Play, pause, and go to a position."""
-    end_video: bool = option(SWITCH, default=True)
+    end_video: bool = option(SWITCH, default=True, reload=True)
     """End the video for all in the room."""
-    clear_votes: bool = option(SWITCH, default=True)
+    clear_votes: bool = option(SWITCH, default=True, reload=True)
     """Take all votes back."""
-    other_providers: bool = option(SWITCH, default=True)
+    other_providers: bool = option(SWITCH, default=True, reload=True)
     """Play videos of other providers than YouTube."""
-    profiles: bool = option(SWITCH, default=True)
+    profiles: bool = option(SWITCH, default=True, reload=True)
     """Read the profile of a user."""
-    vote_time: str = option(CHOICE, default=VOTE_TIMES[0], words=VOTE_TIMES)
+    vote_time: str = option(CHOICE, default=VOTE_TIMES[0], words=VOTE_TIMES, reload=True)
     """The unit of the time of a vote. The sources disagree, and both are reported to work."""
-    video_host: str = option(CHOICE, default=VIDEO_HOSTS[0], words=VIDEO_HOSTS)
+    video_host: str = option(CHOICE, default=VIDEO_HOSTS[0], words=VIDEO_HOSTS, reload=True)
     """The host in the URL of a video that is voted for. The sources disagree, and both are reported to work.
 
     With `rave` it is `api.red.wemesh.ca`, also where `servers.api` names another host. With `room` it is the host of
@@ -193,15 +193,15 @@ class WorkerOptions:
     Rave's rooms and its store of pictures are on the default. A bot that was taken over reaches no other port by TCP,
     where the kernel has Landlock of version 4 (Linux 6.7).
     """
-    lang: str = option(LANGUAGE, default="en", chapter=ACCOUNT)
+    lang: str = option(LANGUAGE, default="en", chapter=ACCOUNT, reload=True)
     """The language of the account, in which bots answer if they know it: en or de so far, else English."""
-    command_prefix: tuple[str, ...] = option(TEXTS, default=("?", "!"), chapter=CHAT)
+    command_prefix: tuple[str, ...] = option(TEXTS, default=("?", "!"), chapter=CHAT, reload=True)
     """What a command begins with, one text or a list.
 
     Capitals, full width, and what keyboards and their autocorrection write in its place count too: with the prefix
     `?`, `¿ping` is a command, and with `bot`, `Bot Ping`.
     """
-    chat_form: str = option(CHOICE, default=AUTO, chapter=CHAT, words=CHAT_FORMS)
+    chat_form: str = option(CHOICE, default=AUTO, chapter=CHAT, words=CHAT_FORMS, reload=True)
     """The form in which messages go to Rave; with `auto` each bot finds out what its server shows.
 
     Some servers take requests and show nothing. With `auto` a bot that sees no echo of its message within 35 seconds
@@ -211,24 +211,24 @@ class WorkerOptions:
     first message after that this wait. Messages without an echo are counted; `ravectl explain` and `ravectl status`
     show them.
     """
-    ignored_users: tuple[int, ...] = option(USER_IDS, default=(), chapter=CHAT)
+    ignored_users: tuple[int, ...] = option(USER_IDS, default=(), chapter=CHAT, reload=True)
     """Users, by id, whom no bot listens to or answers, such as other bots.
 
     To ignore more users while bots run, use `ravectl ignore`. Bots always listen to admins.
     """
-    typing_delay: float = option(TIME_SPAN, default=1.0, chapter=CHAT, most=60)
+    typing_delay: float = option(TIME_SPAN, default=1.0, chapter=CHAT, most=60, reload=True)
     """For how long a bot shows that it is typing before it answers."""
-    max_connection_attempts: int = option(WHOLE_NUMBER, default=3, chapter=LEAVING, least=1)
+    max_connection_attempts: int = option(WHOLE_NUMBER, default=3, chapter=LEAVING, least=1, reload=True)
     """A mesh that can't be reached this often in a row is put on the blocklist.
 
     rave-orchestrator(8) says more of the blocklist.
     """
-    connection_failure_window: float = option(TIME_SPAN, default=120.0, chapter=LEAVING, most=DAY_S)
+    connection_failure_window: float = option(TIME_SPAN, default=120.0, chapter=LEAVING, most=DAY_S, reload=True)
     """The least time from the first of these failures to the last. 0: their number alone decides.
 
     So the restart of a server blocks no mesh. Until that time is over, the bot tries again, less and less often.
     """
-    leave_when_alone: float = option(TIME_SPAN, default=180.0, chapter=LEAVING, most=DAY_S)
+    leave_when_alone: float = option(TIME_SPAN, default=180.0, chapter=LEAVING, most=DAY_S, reload=True)
     """For how long a bot stays in a mesh after the last other user has left. 0: for ever.
 
     It stays invited, and comes back when the list of meshes shows another user there. A bot does not leave a mesh

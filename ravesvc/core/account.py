@@ -81,7 +81,7 @@ class Account:
         self.session: Session | None = None
         self.obstacle: RaveError | None = None
         self.step = ""
-        self._settings = settings
+        self.settings = settings
         self._state = state
         self._changed = changed
         self._log_in = log_in
@@ -99,11 +99,11 @@ class Account:
     @property
     def identity_missing(self) -> list[str]:
         """The keys of `client_identity` that a login lacks."""
-        return identity.missing(self._settings.identity)
+        return identity.missing(self.settings.identity)
 
     def lacking(self) -> RaveError:
         """The error (Config) for the keys of `client_identity` that a login lacks."""
-        hint = f"set what is missing in {self._settings.file} and {self._settings.advice.restart}"
+        hint = f"set what is missing in {self.settings.file} and {self.settings.advice.restart}"
         return identity.lacking(self.identity_missing, hint)
 
     @property
@@ -161,7 +161,7 @@ class Account:
         removed = await self._state.remove_credentials(self._set_file_aside)
         await self.adopt()
         if self._state.has_account:
-            path = self._settings.credentials_path
+            path = self.settings.credentials_path
             text = f"{path} can't be set aside, and has filled the store again"
             raise RaveError(Code.BAD_FILE, text, hint="remove it, and try again", file=str(path))
         return removed
@@ -218,13 +218,13 @@ class Account:
     def _read_file(self) -> tuple[Credentials | None, RaveError | None]:
         """The credentials in the file, if there are any, and why the file can't be used, if so."""
         try:
-            return read_credentials(self._settings.credentials_path), None
+            return read_credentials(self.settings.credentials_path), None
         except RaveError as e:
             return None, e
 
     def _mirror(self, stored: Credentials, found: Credentials | None, damage: RaveError | None) -> None:
         """Write the store's credentials to the file, unless it has them; a warning says what that replaces."""
-        path = self._settings.credentials_path
+        path = self.settings.credentials_path
         alike = found is not None and _same(found, stored)
         known, self._in_file = self._in_file, found
         try:
@@ -250,13 +250,13 @@ class Account:
         try:
             filled = await self._state.fill_credentials(found)
         except RaveError as e:
-            log.warning("The credentials of %s are not in the store yet: %s", self._settings.credentials_path, e)
+            log.warning("The credentials of %s are not in the store yet: %s", self.settings.credentials_path, e)
             return
         if filled:
-            log.info("The store has loaded the credentials from %s", self._settings.credentials_path)
+            log.info("The store has loaded the credentials from %s", self.settings.credentials_path)
 
     def _set_file_aside(self) -> None:
-        path = self._settings.credentials_path
+        path = self.settings.credentials_path
         try:
             log.info("%s is kept as %s: the store has no account now", path, set_aside(path, "replaced"))
         except FileNotFoundError:
@@ -266,13 +266,13 @@ class Account:
 
     def _missing(self, damage: RaveError | None) -> RaveError | None:
         """Why there is no usable session; None if there is one."""
-        if identity.missing_to_run(self._settings.identity):
+        if identity.missing_to_run(self.settings.identity):
             # Name all missing keys at once, also those that only a login needs.
-            hint = self._settings.advice.identity_check
+            hint = self.settings.advice.identity_check
             return RaveError(Code.CONFIG, identity.summary(self.identity_missing), hint=hint)
         if self._credentials and self._credentials.session:
             return None
-        path = self._settings.credentials_path
+        path = self.settings.credentials_path
         if self._credentials:
             missing = "user id" if self._credentials.auth_token else "token"
             return self._login_needed(f"the credentials have no {missing}")
@@ -287,8 +287,8 @@ class Account:
     def _login_needed(self, why: str) -> RaveError:
         if keys := self.identity_missing:
             message = f"login needed, for which {identity.summary(keys)}"
-            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{self._settings.advice.identity_check}; {why}")
-        return RaveError(Code.LOGIN_NEEDED, f"login needed: {self._settings.advice.login}", hint=why)
+            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{self.settings.advice.identity_check}; {why}")
+        return RaveError(Code.LOGIN_NEEDED, f"login needed: {self.settings.advice.login}", hint=why)
 
     def _begin(self, email: str) -> Credentials:
         """The address and device for a new login; raises `RaveError` if none can be begun now."""
@@ -301,7 +301,7 @@ class Account:
         known = self._credentials
         address = email or (known.email if known else "")
         if not address:
-            hint = f"{self._settings.advice.login}, and name it"
+            hint = f"{self.settings.advice.login}, and name it"
             raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint=hint)
         wait = self._mailed + MAIL_INTERVAL_S - self._clock()
         if wait > 0:
@@ -313,7 +313,7 @@ class Account:
 
     async def _run(self, credentials: Credentials, mail: asyncio.Future[None]) -> None:
         """Do a login, from the mail until it is saved in the store. `mail` is resolved when the mail is sent."""
-        settings = self._settings
+        settings = self.settings
 
         def progress(step: Step, seconds: float) -> None:
             if step is Step.WAITING and not mail.done():

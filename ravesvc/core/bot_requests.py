@@ -99,7 +99,6 @@ class BotRequests:
         self._claims = claims
         self._memory = memory
         self._presence = presence
-        self._rules = rules
         self._limit = ChangeLimit(rules, state.chat_change_ages)
         self._refresh = refresh
         self.entry_points: list[EntryPoint] = []
@@ -173,6 +172,10 @@ class BotRequests:
                     extra=about(mesh, LogEvent.CHANGED),
                 )
             return removed
+
+    def set_rules(self, rules: ChatRules) -> None:
+        """Have other rules for what admins do from a room; their changes of the last hour still count."""
+        self._limit.rules = rules
 
     def ignored_users(self) -> frozenset[int]:
         """The ids of the users whom all bots ignore. Raises StoreUnavailable until the store is read."""
@@ -337,7 +340,7 @@ class BotRequests:
 
     def _raise_unless_owner(self, actor: int, mesh: str, what: str) -> None:
         """Refuse an admin who is no owner, if the options allow only owners to do this."""
-        if self._rules.owners_alone and actor not in self._state.owners:
+        if self._limit.rules.owners_alone and actor not in self._state.owners:
             log.warning("User %d in mesh %s is no owner, and may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only owners may {what}")
 

@@ -43,7 +43,7 @@ class ChangeLimit:
         `earlier` is asked for them at the first change: how many seconds ago, the longest first, and from which mesh.
         `clock` is in monotonic seconds.
         """
-        self._rules = rules
+        self.rules = rules
         self._earlier: Callable[[], Iterable[tuple[float, str]]] | None = earlier
         self._clock = clock
         # When, and from which mesh; the latest last.
@@ -58,9 +58,9 @@ class ChangeLimit:
         while self._changes and now - self._changes[0][0] >= _HOUR_S:
             self._changes.popleft()
         here = [at for at, where in self._changes if where == mesh]
-        if len(here) >= self._rules.hourly_changes_per_mesh:
+        if len(here) >= self.rules.hourly_changes_per_mesh:
             raise _too_often(_("admins have changed as much from this room as they may"), here[0] + _HOUR_S - now)
-        if len(self._changes) >= self._rules.hourly_changes:
+        if len(self._changes) >= self.rules.hourly_changes:
             wait = self._changes[0][0] + _HOUR_S - now
             raise _too_often(_("admins have changed as much from all rooms as they may"), wait)
         self._changes.append((now, mesh))

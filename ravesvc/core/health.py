@@ -92,13 +92,17 @@ class Health:
     ) -> None:
         self._runner = runner
         self._records = records
-        self._interval = interval
-        self._silence = max(MAX_SILENCE_S, 2 * interval)
+        self.set_interval(interval)
         self._answered = answered
         self._unhealthy = unhealthy
         self._now = now
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def set_interval(self, seconds: float) -> None:
+        """Ask at this interval from the next round of questions on."""
+        self._interval = seconds
+        self._silence = max(MAX_SILENCE_S, 2 * seconds)
 
     async def adopt(self, meshes: Iterable[str]) -> None:
         """Ask the bots that an earlier process of the service has started; wait a bounded time for the answers."""

@@ -227,6 +227,7 @@ class Discovery:
             the first.
         error: why the last round failed; None if it was good.
         listed: whether the last round has read at least the beginning of the list.
+        interval: as the argument; another one holds from the next round on.
         note: why the list was not read to its end, in words; empty if there is nothing to say.
         login_needed: whether Rave has refused the session, and no round was good since. Other failures leave it.
     """
@@ -249,7 +250,7 @@ class Discovery:
         self.note = ""
         self.login_needed = False
         self._read = read
-        self._interval = interval
+        self.interval = interval
         self._ended = ended
         self._asked = asyncio.Event()
         self._checks: list[asyncio.Future[bool]] = []
@@ -318,7 +319,7 @@ class Discovery:
             await asyncio.sleep(begun + _MIN_INTERVAL_S - loop.time())
             with contextlib.suppress(TimeoutError):
                 # From start to start, so that slow answers don't stretch the interval; never two at a time.
-                async with asyncio.timeout(max(0.0, begun + self._interval - loop.time())):
+                async with asyncio.timeout(max(0.0, begun + self.interval - loop.time())):
                     await self._asked.wait()
 
     async def _one_round(self) -> None:

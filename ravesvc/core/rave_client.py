@@ -72,6 +72,10 @@ class RaveClient:
         user = self._session.user_id if self._session else 0
         return f"{self._settings.mesh_mode} meshes of user {user} at {self._settings.servers.api}"
 
+    def configure(self, settings: Config) -> None:
+        """Read lists by these settings from the next round on. Servers, identity, TLS and proxy must be the same."""
+        self._settings = settings
+
     def use(self, session: Session | None) -> None:
         """Take this session from now on; needs a running event loop."""
         self._session = session

@@ -126,11 +126,15 @@ class Pace:
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`per_minute` starts, some seconds' worth of them at once; 0 for as many as the machine starts."""
-        self._full = per_minute / 60
         self._clock = clock
         self._slowed_at = 0.0
         self._slowed_to = 1.0  # part of the full pace, at that time
-        self._bucket = TokenBucket(self._rate(1.0), clock()) if per_minute else None
+        self.set(per_minute)
+
+    def set(self, per_minute: int) -> None:
+        """Have another pace, and the starts of some seconds at once."""
+        self._full = per_minute / 60
+        self._bucket = TokenBucket(self._rate(1.0), self._clock()) if per_minute else None
 
     def take(self) -> float:
         """Start one and return 0.0, or start none and return the seconds until one may be started."""

@@ -41,6 +41,7 @@ class RollingRestart:
         reconnect_timeout_s: seconds that a new process has to connect.
 
     Attributes:
+        edition: as the argument; it changes with the options in force.
         progress: emitted before the turn of each mesh, and at the end of all.
         ended: emitted at the end, with the error that has stopped the roll, or None.
     """
@@ -51,7 +52,7 @@ class RollingRestart:
         self.progress: Signal[RollProgress] = Signal("progress of a roll")
         self.ended: Signal[RaveError | None] = Signal("ends of a roll")
         self._reconciler = reconciler
-        self._edition = edition
+        self.edition = edition
         self._reconnect_timeout_s = reconnect_timeout_s
         self._task: asyncio.Task[None] | None = None
         self._current = ""
@@ -64,7 +65,7 @@ class RollingRestart:
 
     def is_outdated(self, record: MeshState) -> bool:
         """Whether the bot of a mesh runs another program or other settings."""
-        return record.run.runs and record.worker.edition not in (None, self._edition)
+        return record.run.runs and record.worker.edition not in (None, self.edition)
 
     def start(self) -> int:
         """Begin a roll; returns how many bots are outdated. Raises `RaveError` (Busy).

@@ -76,7 +76,7 @@ class RoomMemory:
             monotonic: seconds of a monotonic clock.
         """
         self._state = state
-        self._retention = retention
+        self.retention = retention
         self._in_use = in_use
         self._tell_forget = tell_forget
         self._presence = presence
@@ -115,7 +115,7 @@ class RoomMemory:
             kept = room_history.added(room_history.since(found, self._oldest), entry)
             await self._put(store, mesh, DocumentKind.HISTORY, name, kept)
 
-        if self._retention:
+        if self.retention:
             await self._change(append)
 
     async def read_history(self, mesh: str, name: str, number: int) -> list[str]:
@@ -157,7 +157,7 @@ class RoomMemory:
         for each in await self._sizes():
             touched[each.mesh] = max(each.updated_at, touched.get(each.mesh, each.updated_at))
         in_use = self._in_use()
-        latest = self._clock() - timedelta(seconds=max(self._retention, _MIN_ROOM_RETENTION_S))
+        latest = self._clock() - timedelta(seconds=max(self.retention, _MIN_ROOM_RETENTION_S))
         gone = {mesh for mesh, at in touched.items() if in_use is not None and mesh not in in_use and at < latest}
         # By now the token buckets are full, and another host may have written to the store.
         self._rates.clear()
@@ -278,13 +278,13 @@ class RoomMemory:
     @property
     def _oldest(self) -> float:
         """The time of the oldest entry of a history that is still kept, in seconds since the epoch."""
-        return self._clock().timestamp() - self._retention
+        return self._clock().timestamp() - self.retention
 
     def _without_old(self, found: Documents) -> Documents:
         left = []
         for document in found:
             entries = room_history.entries(document) if document.kind is DocumentKind.HISTORY else []
-            kept = room_history.since(entries, self._oldest) if self._retention else []
+            kept = room_history.since(entries, self._oldest) if self.retention else []
             # A document that has not changed keeps its date, which shows when its room was last used.
             left.append(document if kept == entries else dataclasses.replace(document, text=to_text(kept)))
         return left

@@ -16,6 +16,7 @@ from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.blocklist.blocklist import Blocklist, log_change
 from ravesvc.blocklist.model import BlocklistChange, Reason, What
 from ravesvc.common.log_fields import LogEvent, about
+from ravesvc.common.settled import Settled
 from ravesvc.common.signal import Signal
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.text import count
@@ -51,9 +52,6 @@ log = logging.getLogger(__name__)
 _CACHE = "permissions.json"
 _CHANGES = "changes.json"
 _SCOPE = "discovery.json"
-
-# The wait after an edit of the blocklist, as editors change a file in several steps.
-_SETTLING_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +156,6 @@ class BotService:
             tell_forget=self.reconciler.forget_user,
             presence=presence,
         )
-        rules = ChatRules(
-            admins_by_chat=settings.admins_by_chat,
-            hourly_changes_per_mesh=settings.hourly_changes_per_mesh,
-            hourly_changes=settings.hourly_changes,
-        )
         self.requests = BotRequests(
             self.blocklist,
             self.state,
@@ -170,7 +163,7 @@ class BotService:
             self.claims,
             self.memory,
             presence,
-            rules,
+            _chat_rules(settings),
             self.refresh,
             pause=self.reconciler.pause,
             chat_form=lambda mesh: usual_chat_form(mesh, self.reconciler.records),
@@ -179,8 +172,7 @@ class BotService:
         self._user: int | None = None
         self._login_refused: RaveError | None = None  # by what no login cures
         self._started = self._closing = False
-        self._edits_unread = False
-        self._rereading: asyncio.Task[None] | None = None
+        self._edits = Settled(self.blocklist.reload)
 
     async def open(self) -> None:
         """Read the store and the account."""
@@ -228,8 +220,7 @@ class BotService:
         """Save what is not saved yet, and close the files. The reconciler must be closed before."""
         await self.account.close()
         await self.rave.close()
-        if self._rereading:
-            await asyncio.wait([self._rereading])
+        await self._edits.close()
         await self.blocklist.close()
         self.hosts.close()
         await self.state.close()
@@ -274,18 +265,28 @@ class BotService:
         # The operator who refreshes is shown what is loaded then.
         await self.reconciler.health.ask_again()
 
+    def apply(self, settings: Config) -> None:
+        """Put other options into force. They may differ from those before in what a reload takes over."""
+        self._settings = settings
+        self.blocklist.set_duration(settings.blocklist_duration)
+        self.starts.set_pace(settings.starts_per_minute)
+        self.rave.configure(settings)
+        self.account.settings = settings
+        self.discovery.interval = settings.discovery_interval
+        self.reconciler.health.set_interval(settings.status_poll_interval)
+        self.memory.retention = settings.history_retention
+        self.requests.set_rules(_chat_rules(settings))
+        self.roll.edition = settings.edition()
+        for record in self.reconciler.records.values():
+            # It may be outdated by now.
+            self.mesh_changed.emit(record)
+        self.reconciler.reconcile()
+        # By another list, and at the new interval.
+        self._discover_if_possible()
+
     def blocklist_edited(self) -> None:
         """The file of the blocklist has changed, perhaps by a save of the service itself: read it soon."""
-        self._edits_unread = True
-        if self._rereading is None or self._rereading.done():
-            self._rereading = asyncio.create_task(self._reread_blocklist())
-
-    async def _reread_blocklist(self) -> None:
-        # An edit that comes while the file is read may have been missed, so the file is read once more.
-        while self._edits_unread:
-            await asyncio.sleep(_SETTLING_S)
-            self._edits_unread = False
-            await self.blocklist.reload()
+        self._edits.edited()
 
     async def _read_list(self) -> Listing:
         """A round of discovery. What the last one has changed is done by now: the next process may build on it."""
@@ -402,3 +403,11 @@ class BotService:
             self.reconciler.reconcile()
         self.round_ended.emit(None)
         self._changed()
+
+
+def _chat_rules(settings: Config) -> ChatRules:
+    return ChatRules(
+        admins_by_chat=settings.admins_by_chat,
+        hourly_changes_per_mesh=settings.hourly_changes_per_mesh,
+        hourly_changes=settings.hourly_changes,
+    )

@@ -38,6 +38,10 @@ class StartPolicy:
         self.rests = StartDelays(clock)
         self.pauses = Pauses(self._pace.slow_down, clock, wall)
 
+    def set_pace(self, per_minute: int) -> None:
+        """Start no more bots in a minute; see `Pace`."""
+        self._pace.set(per_minute)
+
     def release(self, mesh: str) -> None:
         """Let a mesh be started now, because an operator wants that."""
         self.rests.end(mesh)

@@ -22,6 +22,7 @@ from ravesvc.bus.turns import Turns
 from ravesvc.common import extras, log_limit
 from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_limit import LogLimit
+from ravesvc.common.settled import Settled
 from ravesvc.common.waiting import first_of
 from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
@@ -49,7 +50,7 @@ from ravesvc.orchestrator.worker_log import log_news
 from ravesvc.setup import authorities
 from ravesvc.setup.check import with_authorities
 from ravesvc.systemd import logging as log
-from ravesvc.systemd.notify import feed_watchdog, notify, notify_ready, notify_reloading
+from ravesvc.systemd.notify import feed_watchdog, notify, notify_ready
 from ravesvc.systemd.unit_control import Units
 from ravesvc.version import __version__
 
@@ -107,14 +108,15 @@ def _settings() -> Config:
 
 
 async def _run(settings: Config) -> int:
-    stopped, reload = asyncio.Event(), asyncio.Event()
+    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    # Not the end of a terminal, and no way to have files read again: that is Reload on the bus.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async with _connected() as bus, _connected() as callers_bus:
         parent = Orchestrator(settings, bus, callers_bus)
         try:
-            await first_of(stopped.wait(), _work(parent, (bus, callers_bus), reload))
+            await first_of(stopped.wait(), _work(parent, (bus, callers_bus)))
             notify("STOPPING=1", "STATUS=Stopping")
             if stopped.is_set():
                 await parent.hand_account_over()
@@ -136,7 +138,7 @@ async def _connected() -> AsyncIterator[Bus]:
         await bus.close()
 
 
-async def _work(parent: Orchestrator, buses: Sequence[Bus], reload: asyncio.Event) -> None:
+async def _work(parent: Orchestrator, buses: Sequence[Bus]) -> None:
     """From the start to the loss of a connection to the bus."""
     await parent.start()
     # What there is now lives as long as the service. Otherwise the collector would look through all of it now and
@@ -144,17 +146,7 @@ async def _work(parent: Orchestrator, buses: Sequence[Bus], reload: asyncio.Even
     gc.freeze()
     await notify_ready()
     lost = [asyncio.shield(bus.lost) for bus in buses]
-    await first_of(*lost, parent.work(), _reload(parent, reload), feed_watchdog())
-
-
-async def _reload(parent: Orchestrator, reload: asyncio.Event) -> None:
-    """Do what `systemctl reload` asks for, for ever."""
-    while True:
-        await reload.wait()
-        reload.clear()
-        notify_reloading()
-        await parent.reread()
-        await notify_ready()
+    await first_of(*lost, parent.work(), feed_watchdog())
 
 
 class Orchestrator:
@@ -162,7 +154,7 @@ class Orchestrator:
 
     def __init__(self, settings: Config, bus: Bus, callers_bus: Bus) -> None:
         self._bus = bus
-        self._config_file = ConfigFile(settings)
+        self._config_file = ConfigFile(settings, self._apply)
         self._units = Units()
         self._stop_limit_s = settings.shutdown_timeout + names.STOP_GRACE_S
         self._runner = SystemdRunner(
@@ -170,6 +162,8 @@ class Orchestrator:
         )
         service = self._service = BotService(settings, self._runner, this_host())
         self._edits = FileWatch(settings.blocklist_persist_path, service.blocklist_edited)
+        self._config_edits = Settled(self._look_at_config)
+        self._config_watch = FileWatch(Path(settings.file), self._config_edits.edited)
         # Answers about callers must not stand behind what these callers send.
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))
@@ -190,6 +184,7 @@ class Orchestrator:
             permissions=self._permissions,
             starts=service.starts,
             hosts=service.hosts,
+            config_file=self._config_file,
         )
         self._backend = BackendObject(
             self._runner.workers,
@@ -225,6 +220,7 @@ class Orchestrator:
         _show_start("reading the blocklist")
         await service.blocklist.start()
         await self._edits.start()
+        await self._config_watch.start()
         _show_start("reading the store")
         await service.open()
         await service.look_for_other_host()
@@ -242,11 +238,13 @@ class Orchestrator:
         """Run the loops of the service until one of them fails."""
         await first_of(*self._service.loops())
 
-    async def reread(self) -> None:
-        """Read the blocklist's file again, and report how rave.yaml has changed."""
-        await self._service.blocklist.reload()
+    async def _look_at_config(self) -> None:
         await self._config_file.look()
         self._changed(None)
+
+    def _apply(self, settings: Config) -> None:
+        self._service.apply(settings)
+        self._permissions.prefix = settings.command_prefix[0]
 
     async def close(self) -> None:
         """Stop the service; the bots go on as units of systemd."""
@@ -257,6 +255,8 @@ class Orchestrator:
         await self._service.reconciler.close()
         await self._units.close()
         await self._edits.close()
+        await self._config_watch.close()
+        await self._config_edits.close()
         await self._service.close()
 
     async def hand_account_over(self) -> None:

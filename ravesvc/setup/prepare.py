@@ -3,6 +3,9 @@
 It checks the configuration, leaves the workers' settings and session under /run/rave (OpenFile= of
 rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
 
+`python3 -m ravesvc.setup.prepare reload`, by ExecReload=+, checks the configuration too, leaves the settings of the
+workers, and has the service take over the rest.
+
 `python3 -m ravesvc.setup.prepare name-servers`, by rave-name-servers.service, lets bots reach new name servers.
 """
 
@@ -17,8 +20,9 @@ from pathlib import Path
 from ravesvc import names
 from ravesvc.common.atomic_files import write_atomically
 from ravesvc.common.text import count
-from ravesvc.config import rave_yaml
+from ravesvc.config import rave_yaml, table
 from ravesvc.config.options import Config
+from ravesvc.config.worker_settings import MeshSettings, digest
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import addresses, places
 from ravesvc.setup.check import check, warnings
@@ -26,6 +30,7 @@ from ravesvc.store.credentials_file import read_session
 from ravesvc.systemd.notify import notify
 
 SYSTEMCTL = "/usr/bin/systemctl"
+BUSCTL = "/usr/bin/busctl"
 DROP_IN = Path("/run/systemd/system/rave-mesh@.service.d/50-rave-yaml.conf")
 STOP_DROP_IN = Path("/run/systemd/system/rave-meshes-stop.service.d/50-rave-yaml.conf")
 SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
@@ -92,6 +97,40 @@ def main() -> int:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         notify(f"STATUS=Not started: {problems[0]}{more}")
     return int(names.ExitStatus.CONFIG) if problems else 0
+
+
+def reload() -> int:
+    """The step of `systemctl reload`; with a mistake in rave.yaml, or if the service refuses, nothing changes."""
+    os.umask(0o022)
+    settings, problems = check(names.CONFIG_FILE)
+    for text in [*map(str, problems), *(warnings(settings) if settings else [])]:
+        _print(text)
+    if settings is None:
+        return int(names.ExitStatus.CONFIG)
+    try:
+        return _hand_over(rave_yaml.with_environment(settings, os.environ))
+    except RaveError as e:
+        _print(str(e))
+        return int(names.ExitStatus.CONFIG)
+
+
+def _hand_over(settings: Config) -> int:
+    """Leave the settings for workers that start from now on, and tell the service; returns the exit status."""
+    path = Path(names.SETTINGS_FILE)
+    try:
+        before = path.read_text(encoding="utf-8")
+        after = table.reloaded(MeshSettings.from_json(before), settings).to_json()
+    except (OSError, RaveError) as e:
+        hint = "systemctl restart rave-orchestrator writes it anew"
+        raise RaveError(Code.CONFIG, f"{path} can't be used: {e}", hint=hint) from e
+    # First the file: a worker that starts in between is at most taken for outdated, for a moment. In the other order
+    # it would be outdated for ever.
+    _write(path, after, 0o600)
+    command = [BUSCTL, "--system", "--quiet", "call", names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE]
+    done = subprocess.run([*command, "Reload", "s", digest(after)], check=False)  # noqa: S603 - constants, a digest
+    if done.returncode:
+        _write(path, before, 0o600)
+    return done.returncode
 
 
 def _prepare(settings: Config) -> None:
@@ -217,4 +256,4 @@ def _write(path: Path, text: str, mode: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(follow_name_servers() if sys.argv[1:] == ["name-servers"] else main())
+    sys.exit({"name-servers": follow_name_servers, "reload": reload}.get("".join(sys.argv[1:]), main)())

@@ -173,17 +173,6 @@ def test_a_reload_reads_it_too(site: Site) -> None:
     assert site.sh("systemctl show --value -p MainPID rave-orchestrator") == pid
 
 
-def test_a_reload_names_what_only_a_restart_takes_up(site: Site) -> None:
-    site.run_fleet(1)
-    site.set_options(max_processes="7")
-    site.sh("systemctl reload rave-orchestrator")
-    changed = "has changed (max_processes): systemctl restart rave-orchestrator takes it up"
-    eventually(lambda: changed in site.sh("systemctl status rave-orchestrator"), "the status says so")
-    assert changed in site.machine.journal("-u", "rave-orchestrator")
-    site.sh("systemctl restart rave-orchestrator")
-    assert changed not in site.manager("Status")
-
-
 def test_a_broken_edit_changes_nothing_and_is_kept(site: Site) -> None:
     kicked, other = site.run_fleet(2)
     site.control.kick(kicked)

@@ -268,6 +268,68 @@ def test_a_roll_stops_at_the_first_mesh_that_does_not_come_back(site: Site) -> N
     assert sum(now[mesh] == pids[mesh] for mesh in meshes) == 2, "the others were not touched"
 
 
+def test_a_reload_takes_over_what_needs_no_restart_and_says_what_does(site: Site) -> None:
+    meshes = site.run_fleet(2)
+    parent, pids = site.sh("systemctl show --value -p MainPID rave-orchestrator"), site.pids(meshes)
+    site.set_options(command_prefix="'%'", limit=7, watchdog="31s")
+    changed = "/etc/rave/rave.yaml has changed (command_prefix, watchdog, limit): systemctl restart rave-orchestrator"
+    note = f"{changed} takes it over, and a reload command_prefix, limit alone"
+    eventually(lambda: note in site.sh("ravectl status"), "the status names an edit by itself")
+    said = site.sh("ravectl roll 2>&1")
+    assert said == f"{note}\nNothing is outdated.\n"
+
+    site.sh("systemctl reload rave-orchestrator")
+    # It is done when the command returns.
+    assert site.manager("ReloadedOptions") == ["command_prefix", "limit"]
+    assert site.manager("Outdated") == 2
+    assert site.pids(meshes) == pids, "no process was touched"
+    assert site.sh("systemctl show --value -p MainPID rave-orchestrator") == parent
+    journal = site.machine.journal("-u", "rave-orchestrator")
+    assert "Taken over from /etc/rave/rave.yaml: command_prefix, limit" in journal
+    waiting = "/etc/rave/rave.yaml has changed (watchdog): systemctl restart rave-orchestrator takes it over"
+    assert waiting in journal
+    shown = site.sh("ravectl status")
+    assert waiting in shown
+    assert "taken over by the last reload: command_prefix, limit" in shown
+    assert "outdated processes: 2 (ravectl roll)" in shown
+
+    # The next process has the new values: one that is started anew, and those that a roll replaces.
+    site.sh(f"systemctl restart rave-mesh@{meshes[0]}")
+    site.control.wait(connected=meshes)
+    eventually(lambda: site.manager("Outdated") == 1, "the new process is up to date")
+    said = site.sh("ravectl roll 2>&1")
+    assert waiting in said
+    assert "1 outdated process replaced; all are up to date." in said
+    assert site.manager("Outdated") == 0
+    for mesh in meshes:
+        site.control.wait(connected=[mesh])
+        (answer,) = site.control.chat(mesh, "%ping", user="ann", wait=5)
+        assert answer.startswith("Pong")
+    assert "WatchdogSec=30000ms" in site.sh("systemctl cat rave-mesh@.service"), "the rest waits"
+    site.sh("systemctl restart rave-orchestrator")
+    site.wait_state(meshes, "connected")
+    assert site.manager("ConfigNote") == ""
+    assert "WatchdogSec=31000ms" in site.sh("systemctl cat rave-mesh@.service")
+
+
+def test_a_reload_with_a_mistake_fails_in_words_and_changes_nothing(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    pids = site.pids([mesh])
+    site.set_options(command_prefix="'%'", lang=5)
+    said = site.sh("systemctl reload rave-orchestrator || echo status $?", check=False)
+    assert "status 1" in said
+    mistake = "lang must be the code of a language, such as en, de or pt-BR"
+    assert mistake in site.machine.journal("-u", "rave-orchestrator")
+    eventually(lambda: mistake in site.sh("ravectl status"), "so does the status")
+    assert site.sh("systemctl is-active rave-orchestrator") == "active\n"
+    assert site.manager("ReloadedOptions") == []
+    assert site.manager("Outdated") == 0
+    site.sh(f"systemctl restart rave-mesh@{mesh}")
+    site.wait_state([mesh], "connected")
+    assert site.pids([mesh]) != pids
+    assert site.manager("Outdated") == 0, "new processes have the values from before"
+
+
 @pytest.mark.parametrize("what", ["stats", "mesh"])
 def test_health_over_the_bus(site: Site, what: str) -> None:
     stopped, lost, fine = site.run_fleet(3)

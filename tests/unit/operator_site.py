@@ -16,6 +16,7 @@ from ravesvc import names
 from ravesvc.api.models import Listing, Mesh
 from ravesvc.blocklist.model import Block, MeshMemory
 from ravesvc.bus import Bus, Interface, SignalMessage
+from ravesvc.config.options import Config
 from ravesvc.core.account import OfferResult
 from ravesvc.core.admin_claims import Claims
 from ravesvc.core.host_record import HostRecord
@@ -28,6 +29,7 @@ from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
+from ravesvc.orchestrator.config_changes import ConfigFile
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
@@ -212,6 +214,7 @@ class Site:
             permissions=self.permissions,
             starts=self.starts,
             hosts=self.hosts,
+            config_file=ConfigFile(Config(), lambda _: None),
         )
         self.objects: list[Interface] = [self.manager, self.account_object, self.permissions, self.store_object]
         bus.export(names.MANAGER_PATH, *self.objects)

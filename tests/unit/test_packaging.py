@@ -505,13 +505,13 @@ def test_the_manual_page_lists_every_file_that_is_for_the_administrator_to_chang
     assert [file for file in files if file not in listed and f"{Path(file).parent}/" not in listed] == []
 
 
-def test_a_reload_is_a_signal_that_the_parent_answers() -> None:
-    assert value(names.ORCHESTRATOR_UNIT, "Type") == "notify-reload"
-    # SIGHUP is systemd's default.
-    for key in ("ReloadSignal", "ExecReload"):
-        assert not values(names.ORCHESTRATOR_UNIT, key)
-    # A bot has nothing to read again, and would end by the signal.
+def test_a_reload_of_the_parent_is_a_command_that_can_fail() -> None:
+    # Type=notify-reload sends a signal, before the command has left the settings of the bots.
+    assert value(names.ORCHESTRATOR_UNIT, "Type") == "notify"
+    assert value(names.ORCHESTRATOR_UNIT, "ExecReload") == f"{value(names.ORCHESTRATOR_UNIT, 'ExecStartPre')} reload"
+    # A bot has nothing to read again.
     assert value("rave-mesh@.service", "Type") == "notify"
+    assert not values("rave-mesh@.service", "ExecReload")
 
 
 def test_the_parent_is_told_which_boot_this_is() -> None:

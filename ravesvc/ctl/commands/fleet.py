@@ -61,7 +61,8 @@ def _discover(service: Service, options: argparse.Namespace) -> None:
 def _roll(service: Service, _: argparse.Namespace) -> Exit:
     """Replace outdated processes one after another.
 
-    A process is outdated if it runs an older program, or with other settings than rave.yaml(5) has now. The service
+    A process is outdated if it runs an older program, or with other settings than the service has read from
+    rave.yaml(5). If the file has changed since, ravectl says so first, and what takes the change over. The service
     replaces the next one when the last is connected again, and ends the roll at the first that does not connect.
     Ctrl-C ends it after the process that is being replaced.
 
@@ -71,4 +72,7 @@ def _roll(service: Service, _: argparse.Namespace) -> Exit:
     # Imported here because no other command needs it.
     from ravesvc.ctl.operations.roll_run import RollRun
 
+    (status,) = service.call("GetStatus")
+    if note := status.get("ConfigNote"):
+        output.print_problem(note)
     return service.run(RollRun(service, display()).run())

@@ -209,6 +209,8 @@ def _head(facts: StatusFacts) -> list[str]:
     head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(counted)]
     if outdated := sum(mesh.outdated for mesh in facts.meshes):
         head.append(f"outdated processes: {outdated} (ravectl roll)")
+    if reloaded := status.get("ReloadedOptions"):
+        head.append(f"taken over by the last reload: {', '.join(reloaded)}")
     head += [f"plugins: {error}" for error in status.get("CommandErrors", [])]
     return [printable(line, _MAX_HEAD_CHARS) for line in head]
 

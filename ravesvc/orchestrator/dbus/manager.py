@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
@@ -26,6 +26,10 @@ from ravesvc.orchestrator.dbus.permissions import PermissionsObject
 from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.version import __version__
+
+if TYPE_CHECKING:
+    # It needs yaml, which the build of the packages, where this is read for manual pages, does without.
+    from ravesvc.orchestrator.config_changes import ConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +104,9 @@ class ManagerObject(Interface):
             have shown them.
         CommandErrors: What is wrong with plugins in any mesh, to load or while they run: a sentence for each
             file or package.
+        ConfigNote: How rave.yaml differs from the options in force, or what is wrong with it, and what to run; empty
+            if it does not differ.
+        ReloadedOptions: The options that the last reload took over from rave.yaml.
 
     Signals:
         RollProgress: How many outdated bots have been replaced, how many there are, and whose turn it is (empty after
@@ -124,6 +131,8 @@ class ManagerObject(Interface):
         "HeldBack": "u",
         "UnshownMessages": "u",
         "CommandErrors": "as",
+        "ConfigNote": "s",
+        "ReloadedOptions": "as",
     }
     signals: ClassVar = {
         "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
@@ -144,6 +153,7 @@ class ManagerObject(Interface):
         permissions: PermissionsObject,
         starts: StartPolicy,
         hosts: HostRecord,
+        config_file: ConfigFile,
     ) -> None:
         super().__init__(access)
         self._access = access
@@ -156,6 +166,7 @@ class ManagerObject(Interface):
         self._permissions = permissions
         self._starts = starts
         self._hosts = hosts
+        self._config_file = config_file
         self.set(Version=__version__)
 
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
@@ -385,6 +396,19 @@ class ManagerObject(Interface):
         """
         return await self._hosts.take_over()
 
+    @method(takes={"digest": "s"}, returns={"reloaded": "as", "waiting": "as"}, action=PolkitAction.OPERATE)
+    async def reload(self, call: Call, digest: str) -> tuple[list[str], list[str]]:
+        """Read rave.yaml and the blocklist's file again; `systemctl reload` calls it.
+
+        Returns the options that are taken over now, and the other changed ones, which wait for a restart. `digest` is
+        that of the settings which root has left for bots that are started from now on.
+
+        Errors: Config (a mistake in rave.yaml, of which nothing is taken over then), InvalidArgument (rave.yaml has
+        other settings than that).
+        """
+        await self._blocklist.reload()
+        return await self._config_file.reload(digest)
+
     def show(self, status: str) -> None:
         """Take over what the parts say; `status` is one line for people."""
         states = self._reconciler.states
@@ -400,6 +424,8 @@ class ManagerObject(Interface):
             HeldBack=self._discovery.inventory.held_back,
             UnshownMessages=unshown(self._reconciler.records.values()),
             CommandErrors=command_errors(self._reconciler.records.values()),
+            ConfigNote=self._config_file.note,
+            ReloadedOptions=list(self._config_file.reloaded),
         )
 
     def discovery_finished(self) -> None:

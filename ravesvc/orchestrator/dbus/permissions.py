@@ -41,11 +41,11 @@ class PermissionsObject(Interface):
     properties: ClassVar = {"Admins": "u", "Permissions": "u"}
 
     def __init__(self, access: AccessCheck, state: CachedStore, claims: Claims, prefix: str) -> None:
-        """`prefix` begins a command in a room."""
+        """`prefix` begins a command in a room; a reload of rave.yaml may set another one."""
         super().__init__(access)
         self._state = state
         self._claims = claims
-        self._prefix = prefix
+        self.prefix = prefix
 
     @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
     async def list_admins(self, call: Call) -> list[list[int]]:
@@ -94,7 +94,7 @@ class PermissionsObject(Interface):
         """
         await self._state.check_writable()
         log.info("An operator has got a code with which a chat user can become an admin")
-        return f"{self._prefix}{CLAIM} {self._claims.issue()}", VALID_S
+        return f"{self.prefix}{CLAIM} {self._claims.issue()}", VALID_S
 
     @method(returns={"permissions": "a(sbst)"}, action=PolkitAction.READ)
     async def list_permissions(self, call: Call) -> list[tuple[str, bool, str, int]]:

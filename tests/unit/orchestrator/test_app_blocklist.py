@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bus import Bus
+from ravesvc.config import rave_yaml
 from ravesvc.core import service as core_service
 from ravesvc.core.service import BotService
 from ravesvc.orchestrator import app as program
@@ -76,44 +74,12 @@ async def test_an_edit_by_hand_is_taken_over(
         entry = {"meshId": mesh, "reason": "kicked", "blockedAt": 1, "blockedUntil": None}
         site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))
         if how == "reload":
-            os.kill(os.getpid(), signal.SIGHUP)
-            await site.manager.hears("RELOADING=1")
-            await until(lambda: site.manager.said.count("READY=1") == 2)
-            assert any(said.startswith("MONOTONIC_USEC=") for said in site.manager.said)
+            await call(client, "Reload", "s", rave_yaml.load(site.file).edition().digest)
         await site.manager.hears("1 mesh, 1 blocked")
         await until(lambda: systemd.verbs[-1] == ("stop", mesh))
         ((found,),) = await ask(client, "ListEntries")
         assert (found[1], found[3], found[5]) == ("kicked", 0, "blocklist.json")
         assert (await ask(client, "GetHistory", "s", mesh))[0][0][1:4] == ["blocked", "kicked", "blocklist.json"]
-
-
-def test_a_reload_says_what_has_become_of_rave_yaml(
-    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def reload() -> None:
-        ready = site.manager.said.count("READY=1")
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: site.manager.said.count("READY=1") > ready)
-
-    async def body() -> None:
-        async with site.running(bus_address):
-            await site.manager.hears("STATUS=0 meshes")
-            site.configure(max_processes="2")
-            await reload()
-            note = f"{site.file} has changed (max_processes): systemctl restart rave-orchestrator takes it up"
-            await until(lambda: site.manager.status == f"0 meshes; {note}")
-            site.configure(max_proceses="2")
-            await reload()
-            await until(lambda: "max_proceses is not an option" in site.manager.status)
-            site.configure()
-            await reload()
-            await until(lambda: site.manager.status == "0 meshes")
-
-    with caplog.at_level(logging.INFO):
-        run(body())
-    said = [record.getMessage() for record in caplog.records if record.name.endswith(".config_changes")]
-    assert len(said) == 3, "a line for each reload"
-    assert said[-1].endswith("has not changed since the service read it")
 
 
 async def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(

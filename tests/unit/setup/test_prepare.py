@@ -43,12 +43,14 @@ class Machine:
         self.credentials = root / "lib/credentials.json"
         self.database = root / "etc/database.json"
         self.systemctl = root / "systemctl"
+        self.busctl = root / "busctl"
         self._diary = root / "diary"
         for file in (self.config, self.credentials):
             file.parent.mkdir()
         self.configure()
         self.log_in()
         self.let_systemctl_end_with(0)
+        self.let_busctl_end_with(0)
 
     def configure(self, more: str = "") -> None:
         text = (
@@ -64,6 +66,17 @@ class Machine:
     def let_systemctl_end_with(self, status: int) -> None:
         self.systemctl.write_text(f'#!/bin/sh\necho "$@" >> {self._diary}\nexit {status}\n')
         self.systemctl.chmod(0o755)
+
+    def let_busctl_end_with(self, status: int) -> None:
+        """It calls the service; what bots are given at that moment is noted with the call."""
+        self.busctl.write_text(
+            f'#!/bin/sh\necho "$@" >> {self._diary}\ncp {self.settings} {self.called_with}\nexit {status}\n'
+        )
+        self.busctl.chmod(0o755)
+
+    @property
+    def called_with(self) -> Path:
+        return self._diary.with_name("called-with.json")
 
     @property
     def diary(self) -> list[str]:
@@ -108,6 +121,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     # Temporary directories are in /tmp, which the service does not see.
     monkeypatch.setattr(places, "HIDDEN", {Path("/home"): ""})
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
+    monkeypatch.setattr(prepare, "BUSCTL", str(made.busctl))
     us = pwd.getpwuid(os.getuid())
     monkeypatch.setattr(pwd, "getpwnam", {"rave": us}.__getitem__)
     return made
@@ -485,6 +499,54 @@ def test_a_place_that_can_not_be_written_to_is_named(machine: Machine, capfd: py
     machine.settings.mkdir(parents=True)
     assert prepare.main() == 78
     assert f"{machine.settings} can't be written: Is a directory" in capfd.readouterr().err
+
+
+RELOAD = f"call {names.BUS_NAME} {names.MANAGER_PATH} {names.MANAGER_INTERFACE} Reload s"
+
+
+def test_a_reload_leaves_settings_for_new_bots_and_then_tells_the_service(machine: Machine) -> None:
+    prepare.main()
+    machine.configure("lang: de\nlimit: 7\nwatchdog: 7s\nservers: {api: 'https://other.test'}\n")
+    assert prepare.reload() == 0
+    told = machine.settings.read_text()
+    settings = MeshSettings.from_json(told)
+    assert (settings.lang, settings.identity.request_hash_key) == ("de", KEY)
+    # These wait for a restart, for the service as well.
+    assert settings.watchdog == 30
+    assert settings.servers.api != "https://other.test"
+    assert (mode(machine.settings), machine.called_with.read_text()) == (0o600, told)
+    assert machine.reloads[1:] == [f"--system --quiet {RELOAD} {digest(told)}"]
+
+
+def test_a_reload_that_the_service_refuses_leaves_the_settings_as_they_were(machine: Machine) -> None:
+    prepare.main()
+    before = machine.settings.read_text()
+    machine.configure("lang: de\n")
+    machine.let_busctl_end_with(1)
+    assert prepare.reload() == 1
+    assert machine.called_with.read_text() != before
+    assert machine.settings.read_text() == before
+
+
+def test_a_reload_with_a_mistake_says_it_and_changes_nothing(
+    machine: Machine, manager: FakeManager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare.main()
+    before, diary = machine.settings.read_text(), machine.diary
+    machine.configure("lang: de\nlimit: 0\n")
+    capfd.readouterr()
+    assert prepare.reload() == 78
+    assert capfd.readouterr().err == f"{machine.config}:5: limit must be a whole number from 1 to 100\n"
+    assert (machine.settings.read_text(), machine.diary) == (before, diary)
+    # The service runs on, so its status is its own.
+    assert manager.said == []
+
+
+def test_a_reload_needs_the_settings_that_are_in_force(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert prepare.reload() == 78
+    hint = "(systemctl restart rave-orchestrator writes it anew)"
+    assert f"{machine.settings} can't be used" in (said := capfd.readouterr().err)
+    assert hint in said
 
 
 def test_run_as_a_program(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

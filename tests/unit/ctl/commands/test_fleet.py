@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ravesvc.bus import Variant
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import roll_run
@@ -188,6 +189,10 @@ def test_roll(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) ->
         "Replacing 1 of 2: first\nReplacing 2 of 2: second\n2 outdated processes replaced; all are up to date.\n"
     )
 
+    manager.status["ConfigNote"] = Variant("s", "rave.yaml has changed (lang): reload it")
+    assert main(["roll"]) == 0
+    assert capsys.readouterr().err == "rave.yaml has changed (lang): reload it\n"
+
     async def stop(manager: FakeManagerObject) -> None:
         manager.emit("RollProgress", 0, 2, FIRST)
         manager.emit("RollFinished", "NotRunning", f"mesh {FIRST} is not connected again")
@@ -212,7 +217,7 @@ def test_a_roll_on_a_terminal_and_its_interruption(
 
     manager.roll_script = hang
     assert main(["roll"]) == Exit.INTERRUPTED
-    assert manager.asked == ["Roll", "CancelRoll"]
+    assert manager.asked == ["GetStatus", "Roll", "CancelRoll"]
     assert f"Replacing 1 of 2: {FIRST}" in screen.getvalue()
     assert "the roll is cancelled" in capsys.readouterr().err
 
@@ -253,7 +258,7 @@ def test_ctrl_c_before_a_roll_begins_leaves_others_alone(
 
     manager.prompt_script = interrupt
     assert main(["roll"]) == Exit.INTERRUPTED
-    assert manager.asked == ["Roll"]
+    assert manager.asked == ["GetStatus", "Roll"]
     assert capsys.readouterr().err == "ravectl: interrupted\n"
 
 

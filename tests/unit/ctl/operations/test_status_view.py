@@ -141,6 +141,11 @@ def test_plugins_that_fail_are_named() -> None:
     assert "\nplugins: /etc/rave/commands.d/a.py, line 3: no" in shown
 
 
+def test_it_names_what_the_last_reload_took_over() -> None:
+    shown = drawn(status_view.for_file(facts([], ReloadedOptions=["lang", "limit"])))
+    assert "\ntaken over by the last reload: lang, limit" in shown
+
+
 def test_ids_are_as_long_as_tells_them_apart() -> None:
     twin = FIRST[:12] + "f" + FIRST[13:]
     shown = drawn(status_view.for_file(facts([MESHES[1], MESHES[1]._replace(id=twin)])))

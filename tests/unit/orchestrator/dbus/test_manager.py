@@ -323,6 +323,8 @@ UNSET = {
     "HeldBack": 0,
     "UnshownMessages": 0,
     "CommandErrors": [],
+    "ConfigNote": "",
+    "ReloadedOptions": [],
 }
 
 

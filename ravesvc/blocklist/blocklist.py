@@ -481,7 +481,7 @@ def log_change(change: BlocklistChange) -> None:
     if change.what is What.BLOCKED:
         held = change.block.reason is Reason.HELD
         level, event = (logging.INFO, LogEvent.HELD) if held else (logging.WARNING, LogEvent.BLOCKED)
-    log.log(level, "%s", describe(change), extra=about(change.block.mesh, event))
+    log.log(level, "%s", describe(change), extra=about(change.block.mesh, event, change.block.reason))
 
 
 def describe(change: BlocklistChange) -> str:

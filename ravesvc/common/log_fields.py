@@ -53,9 +53,30 @@ MESSAGE_IDS = {
 }
 
 
-def about(mesh: str = "", event: LogEvent | None = None) -> dict[str, object]:
-    """The `extra` of a log call: which mesh it is about, and what has happened."""
-    return {"rave_mesh": mesh, "rave_event": event}
+# Of an event with several causes the catalogue explains these apart, because each asks the operator for something
+# else. By event and cause: a reason of the blocklist, or the code of an error.
+_LOGIN_NEEDED_ID = "c42625b06a164a0e86e3550b1e86b5a5"
+CAUSE_MESSAGE_IDS = {
+    (LogEvent.BLOCKED, "kicked"): "c52a56d5c2f44a0193171bd315482032",
+    (LogEvent.BLOCKED, "operator"): "acb3c213aa5a414685cb926a8f900697",
+    (LogEvent.BLOCKED, "rejected"): "e0723b6859b04c4ea13a1edda834834d",
+    (LogEvent.BLOCKED, "too_large"): "e07acb5c888f4821adb5388b7e1ae956",
+    (LogEvent.NOTHING_STARTS, "LoginNeeded"): _LOGIN_NEEDED_ID,
+    (LogEvent.DISCOVERY_FAILED, "Unauthorized"): _LOGIN_NEEDED_ID,
+}
+
+
+def about(mesh: str = "", event: LogEvent | None = None, cause: str = "") -> dict[str, object]:
+    """The `extra` of a log call: which mesh it is about, what has happened, and why if that has an explanation."""
+    return {"rave_mesh": mesh, "rave_event": event, "rave_cause": cause}
+
+
+def message_id(record: logging.LogRecord) -> str:
+    """The id of the entry of the catalogue that explains a record; empty if none does."""
+    event: LogEvent | None = getattr(record, "rave_event", None)
+    if event is None:
+        return ""
+    return CAUSE_MESSAGE_IDS.get((event, getattr(record, "rave_cause", "")), MESSAGE_IDS[event])
 
 
 def mesh_of(record: logging.LogRecord) -> str:

@@ -341,7 +341,7 @@ class Discovery:
 
     def _fail(self, error: RaveError, consequence: str) -> None:
         if self.error is None or self.error.message != error.message:
-            extra = about(event=LogEvent.DISCOVERY_FAILED)
+            extra = about(event=LogEvent.DISCOVERY_FAILED, cause=error.code)
             log.warning("Discovery failed, %s: %s", consequence, error, extra=extra)
         self.error = error
 

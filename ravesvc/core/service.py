@@ -372,7 +372,9 @@ class BotService:
         self._discover_if_possible()
 
     def _log_obstacle(self) -> None:
-        log.error("No mesh is started: %s", self.account.obstacle, extra=about(event=LogEvent.NOTHING_STARTS))
+        obstacle = self.account.obstacle
+        extra = about(event=LogEvent.NOTHING_STARTS, cause=obstacle.code if obstacle else "")
+        log.error("No mesh is started: %s", obstacle, extra=extra)
 
     def _discover_if_possible(self) -> None:
         """Suspend or resume discovery, which needs a session and a readable blocklist."""

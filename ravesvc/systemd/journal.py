@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent, mesh_of
+from ravesvc.common.log_fields import LogEvent, mesh_of, message_id
 
 SOCKET = "/run/systemd/journal/socket"
 
@@ -57,7 +57,7 @@ class JournalHandler(logging.Handler):
             "RAVE_MESH": mesh,
             "RAVE_EVENT": event or "",
             "RAVE_UNIT": self._unit_of(mesh) if mesh else "",
-            "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
+            "MESSAGE_ID": message_id(record),
         }
         return b"".join(_field(name, text) for name, text in fields.items() if text)
 

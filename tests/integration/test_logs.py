@@ -94,7 +94,7 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
     connected = entries(site, f"RAVE_MESH={kicked} MESSAGE_ID={MESSAGE_IDS[LogEvent.CONNECTED]}")
     assert {entry["_SYSTEMD_UNIT"] for entry in connected} == {"rave-orchestrator.service"}
     explained = site.sh(f"journalctl --quiet --catalog RAVE_MESH={kicked} RAVE_EVENT=blocked")
-    assert f"Subject: Mesh {kicked} is blocked" in explained
+    assert f"Subject: The bot was kicked from mesh {kicked}" in explained
     assert "ravectl blocklist remove" in explained
 
     def told() -> bool:

@@ -33,7 +33,7 @@ from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, 
 from ravesvc.bot.command import Registry
 from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.queue import Queue, QueueEntry, QueuePlaying, QueueRequest, Removed, Showing
-from ravesvc.common.log_fields import MESSAGE_IDS
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.video import Video
 from ravesvc.config import options, rave_yaml
@@ -76,9 +76,12 @@ def ravectl_exit_statuses() -> Iterator[str]:
 
 
 def log_events() -> Iterator[str]:
-    """RAVE_EVENT= and MESSAGE_ID= of each event."""
+    """RAVE_EVENT= and MESSAGE_ID= of each event, and of each cause that is explained apart."""
     for event, message_id in MESSAGE_IDS.items():
         yield f"{event.value} {message_id}"
+        for (of, cause), id_of_cause in CAUSE_MESSAGE_IDS.items():
+            if of is event:
+                yield f"{event.value} {cause} {id_of_cause}"
 
 
 # What people type.

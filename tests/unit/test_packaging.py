@@ -10,9 +10,11 @@ import pytest
 
 import ravesvc
 from ravesvc import names
+from ravesvc.blocklist.model import Reason
 from ravesvc.common import steady_clock, timespan
-from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS, LogEvent
 from ravesvc.config import rave_yaml
+from ravesvc.errors import Code
 from ravesvc.mesh.confinement import MAX_POLLED
 from ravesvc.setup import prepare
 
@@ -78,8 +80,27 @@ def rules() -> list[tuple[str, ET.Element]]:
 def test_the_catalog_explains_every_event() -> None:
     text = (ROOT / "packaging/catalog/ravesvc.catalog").read_text()
     entries = re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)\nDefined-By: ravesvc\n", text, re.M)
-    assert sorted(found for found, _ in entries) == sorted(MESSAGE_IDS.values())
+    assert sorted(found for found, _ in entries) == sorted({*MESSAGE_IDS.values(), *CAUSE_MESSAGE_IDS.values()})
     assert MESSAGE_IDS.keys() == set(LogEvent)
+    assert len({subject for _, subject in entries}) == len(entries)
+    causes = {LogEvent.BLOCKED: Reason, LogEvent.NOTHING_STARTS: Code, LogEvent.DISCOVERY_FAILED: Code}
+    assert all(cause in set(causes[event]) for event, cause in CAUSE_MESSAGE_IDS)
+
+
+def test_the_catalog_can_be_compiled(tmp_path: Path) -> None:
+    directory = tmp_path / "usr/lib/systemd/catalog"
+    directory.mkdir(parents=True)
+    (directory / "ravesvc.catalog").write_bytes((ROOT / "packaging/catalog/ravesvc.catalog").read_bytes())
+    (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
+    journalctl = ["journalctl", f"--root={tmp_path}"]
+    told = subprocess.run([*journalctl, "--update-catalog"], capture_output=True, text=True, check=True)
+    assert told.stderr == ""
+    kicked = CAUSE_MESSAGE_IDS[LogEvent.BLOCKED, "kicked"]
+    shown = subprocess.check_output([*journalctl, "--dump-catalog", kicked, MESSAGE_IDS[LogEvent.HELD]], text=True)
+    assert re.findall("^Subject: (.*)", shown, re.M) == [
+        "The bot was kicked from mesh @RAVE_MESH@",
+        "Mesh @RAVE_MESH@ is held",
+    ]
 
 
 def test_final_exit_statuses_are_not_restarted() -> None:

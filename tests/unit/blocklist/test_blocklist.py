@@ -17,7 +17,7 @@ from ravesvc.blocklist import blocklist as module
 from ravesvc.blocklist.blocklist import describe, log_change
 from ravesvc.blocklist.file import BlockFile, from_json
 from ravesvc.blocklist.model import EDITOR, SERVICE, Block, BlocklistChange, BlocklistModel, Reason, What
-from ravesvc.common.log_fields import LogEvent
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS, LogEvent, message_id
 from tests.unit.blocklist_scene import (
     HOUR,
     MESH,
@@ -607,6 +607,20 @@ def test_a_hold_in_words(caplog: pytest.LogCaptureFixture) -> None:
         "Mesh m is no longer held: it was started by root",
     ]
     assert [vars(record)["rave_event"] for record in caplog.records] == [LogEvent.HELD, LogEvent.UNBLOCKED]
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.HELD])
+def test_a_kick_and_a_refusal_are_explained_apart(caplog: pytest.LogCaptureFixture, reason: Reason) -> None:
+    block = Block(mesh="m", reason=reason, since=0, until=None)
+    with caplog.at_level(logging.INFO):
+        for what in What.BLOCKED, What.UNBLOCKED:
+            log_change(BlocklistChange(what=what, block=block, actor="root"))
+    blocked, unblocked = map(message_id, caplog.records)
+    usual = MESSAGE_IDS[LogEvent.BLOCKED]
+    assert blocked == CAUSE_MESSAGE_IDS.get((LogEvent.BLOCKED, reason), usual)
+    explained_apart = reason in (Reason.KICKED, Reason.OPERATOR, Reason.REJECTED, Reason.TOO_LARGE)
+    assert (blocked != usual) is explained_apart
+    assert unblocked == MESSAGE_IDS[LogEvent.UNBLOCKED]
 
 
 @pytest.mark.parametrize(("count", "told"), [(100, 100), (101, 0)])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.api.models import Listing, Mesh
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS, LogEvent, message_id
 from ravesvc.core import inventory as inventory_module
 from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MANY, Discovery, Inventory
 from ravesvc.errors import Code, RaveError
@@ -495,6 +496,9 @@ def test_a_round_that_fails_changes_nothing(run: Run, caplog: pytest.LogCaptureF
         "Discovery failed, so nothing changes: the session is over",
         "Discovery works again",
     ]
+    other, login = map(message_id, caplog.records[:2])
+    assert other == MESSAGE_IDS[LogEvent.DISCOVERY_FAILED]
+    assert login == CAUSE_MESSAGE_IDS[LogEvent.DISCOVERY_FAILED, Code.UNAUTHORIZED]
 
 
 @pytest.mark.usefixtures("_quick")

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from ravesvc import names
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, LogEvent, message_id
 from ravesvc.config import rave_yaml
 from ravesvc.core import rave_client
 from ravesvc.core import service as core_service
+from ravesvc.errors import Code
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program
 from ravesvc.version import __version__
@@ -307,6 +309,9 @@ async def test_an_obstacle_is_told_and_what_runs_goes_on(
         assert site.manager.status.endswith("; 1 mesh, 1 disconnected")
         assert await get(client, "Status") == site.manager.status
         assert told in caplog.text
+        (logged,) = [record for record in caplog.records if record.getMessage().startswith(told)]
+        explained_apart = message_id(logged) == CAUSE_MESSAGE_IDS[LogEvent.NOTHING_STARTS, Code.LOGIN_NEEDED]
+        assert explained_apart is (LOGIN_NEEDED in told)
         ((running,),) = await call(client, "ListMeshes")
         assert running[:3] == [MESH, "", "disconnected"]
         with pytest.raises(program.RaveError) as refused:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent, about, current_mesh
+from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS, LogEvent, about, current_mesh
 from ravesvc.common.log_limit import PER_PLACE, LogLimit, by_place
 from ravesvc.names import mesh_unit
 from ravesvc.systemd import journal
@@ -122,6 +122,17 @@ def test_the_journal_gets_fields(received: Journal) -> None:
     assert (entry["RAVE_MESH"], entry["RAVE_EVENT"]) == ("m1", "connected")
     assert entry["RAVE_UNIT"] == "rave-mesh@m1.service"
     assert entry["MESSAGE_ID"] == MESSAGE_IDS[LogEvent.CONNECTED]
+
+
+@pytest.mark.parametrize(("cause", "explained_apart"), [("kicked", True), ("crashes", False), ("", False)])
+def test_what_explains_an_entry_depends_on_the_cause(received: Journal, cause: str, explained_apart: bool) -> None:
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc.test").info("out", extra=about("m1", LogEvent.BLOCKED, cause))
+    entry = received.entry()
+    assert entry["RAVE_EVENT"] == "blocked", "one search finds all blocks"
+    assert (entry["MESSAGE_ID"] != MESSAGE_IDS[LogEvent.BLOCKED]) is explained_apart
+    if explained_apart:
+        assert entry["MESSAGE_ID"] == CAUSE_MESSAGE_IDS[LogEvent.BLOCKED, cause]
 
 
 def test_the_journal_gets_no_unit_where_bots_have_none(received: Journal) -> None:

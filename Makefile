@@ -40,8 +40,8 @@ deb: python3 ## build the packages into build/ and check them with lintian
 	$(TESTBED) build
 
 .PHONY: test
-test: .venv/ready python3 ## everything but the fault table
-	# Side by side: to make the roots is waiting for a mirror, for the most part.
+test: host-packages python3 ## everything but the fault table
+	# Side by side: to make .venv and the roots is waiting for mirrors, for the most part.
 	$(MAKE) --jobs=3 unit-tests lint types bus-tests fuzz-tests roots deb
 	$(MAKE) integration
 
@@ -154,6 +154,11 @@ pot: ## bring the template for translators in line with what bots may say
 
 .PHONY: venv
 venv: .venv/ready ## the virtual environment for development
+
+# Before anything that runs side by side with others, as apt lets no other apt run.
+.PHONY: host-packages
+host-packages:
+	$(call install,$(HOST_PACKAGES))
 
 .venv/ready: pyproject.toml Makefile
 	$(call install,$(HOST_PACKAGES))

@@ -35,6 +35,9 @@ _BESIDE_THE_MANAGER: tuple[type[Interface], ...] = (AccountObject, PermissionsOb
 MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
 LOGS = CHECKOUT / "build" / "logs"
 
+# The pauses between the looks of `eventually`.
+_FIRST_LOOK_S, _LAST_LOOKS_S = 0.05, 0.4
+
 
 # Runs in the machine: prints each signal of an interface, as JSON.
 _LISTENER = """
@@ -254,11 +257,16 @@ class Site:
 
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
-    """Look again and again, because what is looked at sends no signal to the host."""
-    deadline = time.monotonic() + timeout
+    """Look again and again, because what is looked at sends no signal to the host.
+
+    Each look starts a process or three in the machine, and several machines share the processors: the longer it
+    takes, the rarer are the looks.
+    """
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.05)
+        waited = time.monotonic() - begun
+        assert waited < timeout, f"not within {timeout:g} s: {what}"
+        time.sleep(min(max(_FIRST_LOOK_S, waited / 4), _LAST_LOOKS_S))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -201,6 +202,14 @@ class Blocklist:
         changes = [self._model.import_entry(block, now) for block in blocks]
         taken = sum(change is not None for change in changes)
         return taken, sum(block.is_over(now) for block in blocks), self._record(*changes)
+
+    def export_entries(self) -> list[Block]:
+        """All entries that are in force now, with times in milliseconds since the epoch."""
+        return [_moved(block, self._clock.jump()) for block in self.in_force().values()]
+
+    def import_exported(self, blocks: Sequence[Block]) -> asyncio.Future[bool]:
+        """Add what `export_entries` gave, here or elsewhere; the future is as that of `add`."""
+        return self.import_entries([_moved(block, -self._clock.jump()) for block in blocks])[2]
 
     def remove(self, mesh: str, actor: str) -> asyncio.Future[bool]:
         """Unblock a mesh."""
@@ -454,6 +463,11 @@ class Blocklist:
             self._unannounced += over
             self._mark_dirty()
         self._set_timer()
+
+
+def _moved(block: Block, ms: int) -> Block:
+    """An entry with its times so much later."""
+    return dataclasses.replace(block, since=block.since + ms, until=None if block.until is None else block.until + ms)
 
 
 def _resolve(waiting: list[asyncio.Future[bool]], *, saved: bool) -> None:

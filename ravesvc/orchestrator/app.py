@@ -172,7 +172,9 @@ class Orchestrator:
         self._blocklist = BlocklistObject(access, service.blocklist)
         self._account = AccountObject(access, service.account, service.state)
         self._permissions = PermissionsObject(access, service.state, service.claims, settings.command_prefix[0])
-        self._store = StoreObject(access, service.state, service.account, service.memory, service.refresh)
+        self._store = StoreObject(
+            access, service.state, service.account, service.memory, service.blocklist, service.refresh
+        )
         self._manager = ManagerObject(
             access,
             reconciler=service.reconciler,

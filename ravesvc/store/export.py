@@ -1,6 +1,7 @@
-"""All that a store holds as JSON, to move it to another engine or to keep it: it comes back exactly as it was.
+"""All that a store holds as JSON, and the blocklist, to move it to another engine or machine, or to keep it.
 
-Collections and keys are those of the guide; dates are ISO 8601 in UTC with milliseconds. It holds secrets.
+It comes back exactly as it was. Collections and keys are those of the guide; dates are ISO 8601 in UTC with
+milliseconds. It holds secrets.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from ravesvc import names
+from ravesvc.blocklist.file import MAX_TEXT_CHARS
+from ravesvc.blocklist.model import MAX_COUNT, PERMANENT_REASONS, Block, Reason
 from ravesvc.common import fd_files, json_fields
+from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials_file as account
 from ravesvc.store import room_document
@@ -32,22 +36,29 @@ MAX_FILE_BYTES = 48 * 1024 * 1024
 _VERSION = 1
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _EPOCH = datetime.fromtimestamp(0, UTC)
+# The last day that a date can name; what lasts longer lasts for ever.
+_LAST_MS = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """What an export holds. `rooms` is None if it says nothing of what rooms remember, as those of version 0.1.0."""
+    """What an export holds.
+
+    `rooms` is None if it says nothing of what rooms remember, as those of version 0.1.0. `blocks` are entries of the
+    blocklist, with times in milliseconds since the epoch; exports of earlier versions have none.
+    """
 
     contents: Contents
     rooms: tuple[RoomDocument, ...] | None = None
+    blocks: tuple[Block, ...] = ()
 
 
-def to_json(contents: Contents, rooms: Sequence[RoomDocument] | None = None) -> str:
-    """The text of an export, for `rooms` see `Export`; the same contents always give the same."""
-    return "".join(_parts(contents, rooms))
+def to_json(exported: Export) -> str:
+    """The text of an export; the same contents always give the same."""
+    return "".join(_parts(exported))
 
 
-def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) -> None:
+def write(descriptor: int, exported: Export) -> None:
     """Put an export in the place of what an open file of another process holds, and close the descriptor.
 
     It blocks as long as the disk does. Raises `RaveError` (InvalidArgument) for what is no regular file, or can't be
@@ -60,18 +71,19 @@ def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) ->
                 raise RaveError(Code.INVALID_ARGUMENT, "an export goes to a regular file")
             file.seek(0)
             file.truncate()
-            file.writelines(_parts(contents, rooms))
+            file.writelines(_parts(exported))
     except OSError as e:
         raise RaveError(Code.INVALID_ARGUMENT, f"the export can't be written: {e.strerror}") from e
 
 
-def _parts(contents: Contents, rooms: Sequence[RoomDocument] | None) -> Iterator[str]:
+def _parts(exported: Export) -> Iterator[str]:
     """The text in small parts: all of it at once takes several times its size."""
-    yield from json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(_document(contents, rooms))
+    yield from json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(_document(exported))
     yield "\n"
 
 
-def _document(contents: Contents, rooms: Sequence[RoomDocument] | None) -> dict[str, Any]:
+def _document(exported: Export) -> dict[str, Any]:
+    contents = exported.contents
     document: dict[str, Any] = {
         "version": _VERSION,
         "credentials": contents.credentials and _of_credentials(contents.credentials),
@@ -81,8 +93,10 @@ def _document(contents: Contents, rooms: Sequence[RoomDocument] | None) -> dict[
         ],
         "ignored_users": [_of_ignored(each) for each in sorted(contents.ignored, key=lambda one: one.user_id)],
     }
-    if rooms is not None:
-        document["room_documents"] = [_of_room_document(each) for each in sorted(rooms, key=_room_key)]
+    if exported.rooms is not None:
+        document["room_documents"] = [_of_room_document(each) for each in sorted(exported.rooms, key=_room_key)]
+    if exported.blocks:
+        document["blocked_meshes"] = [_of_block(each) for each in sorted(exported.blocks, key=lambda one: one.mesh)]
     return document
 
 
@@ -105,7 +119,8 @@ def from_json(text: str) -> Export:
         ignored=_entries(top, "ignored_users", _ignored, lambda one: one.user_id) if "ignored_users" in top else (),
     )
     rooms = _entries(top, "room_documents", _room_document, _room_key) if "room_documents" in top else None
-    return Export(contents=contents, rooms=rooms)
+    blocks = _entries(top, "blocked_meshes", _block, lambda block: block.mesh) if "blocked_meshes" in top else ()
+    return Export(contents=contents, rooms=rooms, blocks=blocks)
 
 
 def entry_to_object(entry: StoreEntry) -> json_fields.Object:
@@ -244,10 +259,7 @@ def _room_document(source: json_fields.Object) -> RoomDocument:
         raise RaveError(Code.BAD_DATA, "kind must be document or history", key="kind")
     if not room_document.is_name(name):
         raise RaveError(Code.BAD_DATA, "name must be a word in lower case", key="name")
-    try:
-        mesh = names.mesh_id(_text(source, "meshId"))
-    except RaveError as e:
-        raise RaveError(Code.BAD_DATA, "meshId must be the id of a mesh", key="meshId") from e
+    mesh = _mesh(source)
     try:
         text = room_document.to_text(room_document.parse(_text(source, "text")))
     except RaveError as e:
@@ -259,6 +271,53 @@ def _room_document(source: json_fields.Object) -> RoomDocument:
         text=text,
         updated_at=date(source, "updatedAt"),
     )
+
+
+def _of_block(block: Block) -> json_fields.Object:
+    return {
+        "meshId": block.mesh,
+        "title": block.title,
+        "reason": block.reason.value,
+        "blockedAt": of_date(_from_ms(block.since)),
+        "blockedUntil": None if block.until is None or block.until > _LAST_MS else of_date(_from_ms(block.until)),
+        "detail": block.detail,
+        "actor": block.actor,
+        "count": block.count,
+    }
+
+
+def _block(source: json_fields.Object) -> Block:
+    reason = _text(source, "reason")
+    if reason not in tuple(Reason):
+        raise RaveError(Code.BAD_DATA, f"reason must be one of {', '.join(Reason)}", key="reason")
+    title, detail, actor = (printable(_text(source, key), MAX_TEXT_CHARS) for key in ("title", "detail", "actor"))
+    for_ever = source.get("blockedUntil") is None or reason in PERMANENT_REASONS
+    return Block(
+        mesh=_mesh(source),
+        title=title,
+        reason=Reason(reason),
+        since=_to_ms(date(source, "blockedAt")),
+        until=None if for_ever else _to_ms(date(source, "blockedUntil")),
+        detail=detail,
+        actor=actor,
+        count=min(max(1, json_fields.get_int(source, "count")), MAX_COUNT),
+    )
+
+
+def _from_ms(milliseconds: int) -> datetime:
+    """A time since the epoch, within the range of dates."""
+    return _EPOCH + timedelta(milliseconds=min(max(0, milliseconds), _LAST_MS))
+
+
+def _to_ms(date: datetime) -> int:
+    return (date - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _mesh(source: json_fields.Object) -> str:
+    try:
+        return names.mesh_id(_text(source, "meshId"))
+    except RaveError as e:
+        raise RaveError(Code.BAD_DATA, "meshId must be the id of a mesh", key="meshId") from e
 
 
 def _user(source: json_fields.Object, key: str) -> int:

@@ -13,6 +13,7 @@ from ravesvc.common import text_file
 from ravesvc.common.atomic_files import write_atomically
 from ravesvc.errors import RaveError
 from ravesvc.store import export
+from ravesvc.store.export import Export
 from ravesvc.store.model import Contents
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,6 @@ class PermissionsCache:
         """Replace the copy."""
         kept = Contents(admins=contents.admins, permissions=contents.permissions, ignored=contents.ignored)
         try:
-            write_atomically(self._path, export.to_json(kept), 0o600)
+            write_atomically(self._path, export.to_json(Export(contents=kept)), 0o600)
         except OSError as e:
             log.warning("%s, the copy of admins and permissions, can't be written: %s", self._path, e.strerror)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from testbed.machine import Machine
+from testbed.machine import Machine, installed_root
 from testbed.root import run_root
 
-from tests.integration.conftest import CHECKOUT, eventually
+from ravesvc import names
+from tests.integration.conftest import CHECKOUT, Site, eventually
 from tests.integration.manual import README, commands
+from tests.integration.test_admins import says
+from tests.integration.test_plugins import GREET
 
 ADDRESS = "bot@example.test"
 
@@ -71,6 +74,40 @@ def test_install_with_an_account(fresh: Machine) -> None:
             command = f"timeout 5 {command} || test $? = 124"
         said = sh(fresh, command)
     assert "rave-orchestrator" in said
+
+
+def test_move_to_another_machine(packages: list[Path]) -> None:
+    """The other machine is this one after a purge, so that it has the same Rave."""
+    move = commands("Move to another machine")
+    there = move.index("systemctl disable --now rave-orchestrator") + 1
+    with Machine(installed_root(packages)) as machine:
+        site = Site(machine)
+        site.set_up()
+        kicked, other = meshes = site.run_fleet(2)
+        site.sh("ravectl admin add 100000002; ravectl perm set info admin")
+        site.machine.run(["tee", f"{names.COMMANDS_DIRECTORY}/greet.py"], input=GREET)
+        site.control.kick(kicked)
+        site.wait_state([kicked], "blocked")
+        shown = [site.sh(f"ravectl {what} list") for what in ("admin", "perm", "blocklist")]
+        for command in move[:there]:
+            sh(machine, command)
+        site.control.wait(disconnected=meshes)
+        # The simulator, which depends on it, has to run on.
+        machine.run(["dpkg", "--purge", "--force-depends", "rave-orchestrator"], timeout=180)
+        assert site.sh("ls -A /etc/rave /var/lib/rave 2>/dev/null || true") == ""
+        (package,) = [path for path in packages if "orchestrator" in path.name]
+        machine.copy_in(package, f"/var/tmp/{package.name}")
+        machine.run(["dpkg", "--install", f"/var/tmp/{package.name}"], timeout=180)
+        site.control.invite([kicked])
+        for command in move[there:]:
+            sh(machine, command)
+        site.control.wait(connected=[other])
+        assert says(site, other, "ann", "?greet") == "Hello, Ann!"
+        site.wait_rounds(2)
+        assert [site.sh(f"ravectl {what} list") for what in ("admin", "perm", "blocklist")] == shown
+        assert list(site.control.connections()) == [other], "the bot stays out of where it was kicked"
+        assert site.sh("cd /root; ls store.json etc-rave.tar 2>/dev/null || true") == ""
+        assert site.control.violations() == []
 
 
 def test_on_a_laptop(fresh: Machine) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -107,11 +107,22 @@ class FakeBlocks:
     def __init__(self) -> None:
         self.memories: dict[str, MeshMemory] = {}
         self.announced: dict[str, Block] = {}
+        self.exported: list[Block] = []
+        self.imported: list[Block] = []
         self.error: RaveError | None = None
         self.save_error: RaveError | None = None
 
     def memory(self, mesh: str) -> MeshMemory:
         return self.memories.get(mesh, MeshMemory())
+
+    def export_entries(self) -> list[Block]:
+        return self.exported
+
+    def import_exported(self, blocks: Sequence[Block]) -> asyncio.Future[bool]:
+        self.imported += blocks
+        saved = asyncio.get_running_loop().create_future()
+        saved.set_result(self.save_error is None)
+        return saved
 
     def to_wall_us(self, time_ms: int) -> int:
         return (time_ms - 3_600_000) * 1000
@@ -202,7 +213,14 @@ class Site:
         core_account: Any = self.account
         self.account_object = AccountObject(access, core_account, self.state)
         self.permissions = PermissionsObject(access, self.state, self.claims, "?")
-        self.store_object = StoreObject(access, self.state, core_account, self.memory, self._refresh)
+        self.store_object = StoreObject(
+            access,
+            self.state,
+            core_account,
+            self.memory,
+            self.blocklist,  # type: ignore[arg-type]
+            self._refresh,
+        )
         self.manager = ManagerObject(
             access,
             reconciler=self.reconciler,  # type: ignore[arg-type]

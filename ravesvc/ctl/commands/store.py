@@ -73,9 +73,9 @@ def _forget(service: Service, options: argparse.Namespace) -> None:
 def _export(service: Service, options: argparse.Namespace) -> None:
     """Save everything as JSON, the account's tokens included.
 
-    It saves account, admins, permissions, ignored users, and what rooms remember. Only you can read FILE, and FILE is
-    never half written. Without FILE, or with -, ravectl writes to standard output, unless that is a terminal. Where
-    rooms remember more than 4 MiB, only root can save it.
+    It saves account, admins, permissions, ignored users, what rooms remember, and the blocklist. Only you can read
+    FILE, and FILE is never half written. Without FILE, or with -, ravectl writes to standard output, unless that is a
+    terminal. Where rooms remember more than 4 MiB, only root can save it.
 
     Example:
         ravectl store export store.json
@@ -122,9 +122,10 @@ def _import(service: Service, options: argparse.Namespace) -> Exit:
     FILE may come from another kind of store, and is at most 48 MiB long. Only root may import; no password lets
     another user do it. If the store is not empty, ravectl asks first. Without a terminal it then needs --yes.
 
-    What rooms remember stays if FILE does not have it, as a FILE that version 0.1.0 has saved. If FILE has no
-    account, the service has none afterwards, as after `ravectl logout`. Running bots still know what they have read
-    before, and write it back with their next change: restart each with `ravectl restart` after an import.
+    The blocks in FILE are added to the blocklist, which loses none. What rooms remember stays if FILE does not have
+    it, as a FILE that version 0.1.0 has saved. If FILE has no account, the service has none afterwards, as after
+    `ravectl logout`. Running bots still know what they have read before, and write it back with their next change:
+    restart each with `ravectl restart` after an import.
 
     Example:
         ravectl store import store.json
@@ -143,6 +144,8 @@ def _import(service: Service, options: argparse.Namespace) -> Exit:
             output.print_line("Nothing is changed.")
             return Exit.FAILED
     output.print_line(f"The store is replaced: {output.counts(*_replace(service, text))}.")
+    blocked, *_ = service.call("GetStats", interface=names.BLOCKLIST_INTERFACE)
+    output.print_line(f"The blocklist has {count(blocked, 'entry')}.")
     return Exit.OK
 
 

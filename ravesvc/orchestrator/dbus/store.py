@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from ravesvc import names
+from ravesvc.blocklist.blocklist import Blocklist, not_saved_error
 from ravesvc.bus import Call, Interface, method
+from ravesvc.common.text import count
 from ravesvc.core import validation
 from ravesvc.core.account import Account
 from ravesvc.core.room_memory import RoomMemory
@@ -18,8 +20,8 @@ from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.polkit import AccessCheck
 from ravesvc.store import export
 from ravesvc.store.cached_store import CachedStore
-from ravesvc.store.model import Contents
-from ravesvc.store.room_document import RoomDocument, size
+from ravesvc.store.export import Export
+from ravesvc.store.room_document import size
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class StoreObject(Interface):
         state: CachedStore,
         account: Account,
         memory: RoomMemory,
+        blocklist: Blocklist,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
@@ -53,22 +56,23 @@ class StoreObject(Interface):
         self._state = state
         self._account = account
         self._memory = memory
+        self._blocklist = blocklist
         self._refresh = refresh
         self.set(Engine=state.engine)
 
     @method(returns={"text": "s"}, action=PolkitAction.CREDENTIALS)
     async def export_(self, call: Call) -> str:
-        """All that the store holds, as JSON; that includes the account's tokens.
+        """All that the store holds, and the blocklist, as JSON; that includes the account's tokens.
 
-        Errors: BadData (credentials that make no sense can't be exported), StoreUnavailable, TooLarge (rooms remember
-        more than fits into a message).
+        Errors: BadData (credentials that make no sense can't be exported), BadFile (the blocklist can't be used),
+        StoreUnavailable, TooLarge (rooms remember more than fits into a message).
         """
-        contents, rooms = await self._all()
+        exported = await self._all()
         # Counted before anything is made of it: all of it at once takes several times its size.
-        if sum(size(each.text) for each in rooms) > _MAX_ROOMS_BYTES:
+        if sum(size(each.text) for each in exported.rooms or ()) > _MAX_ROOMS_BYTES:
             text = f"rooms remember more than {_MAX_ROOMS_BYTES // 1024**2} MiB, which is too much for a message"
             raise RaveError(Code.TOO_LARGE, text, hint="Save, which root may call, writes it to a file")
-        text = export.to_json(contents, rooms)
+        text = export.to_json(exported)
         log.info("An operator has exported the store")
         return text
 
@@ -78,26 +82,31 @@ class StoreObject(Interface):
 
         The bus lets only root pass a file.
 
-        Errors: BadData, InvalidArgument (not such a file, or one that can't be written), StoreUnavailable.
+        Errors: BadData, BadFile (the blocklist can't be used), InvalidArgument (not such a file, or one that can't be
+        written), StoreUnavailable.
         """
-        contents, rooms = await self._all()
+        exported = await self._all()
         # One of its own: a call that is broken off closes the file, whose number goes to the next one that is opened.
-        await asyncio.to_thread(export.write, os.dup(file), contents, rooms)
+        await asyncio.to_thread(export.write, os.dup(file), exported)
         log.info("An operator has exported the store")
 
     @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"}, action=PolkitAction.CREDENTIALS)
     async def import_(self, call: Call, file: int) -> tuple[int, int]:
-        """Put what Export gave, here or elsewhere, in the place of everything.
+        """Put what Export gave, here or elsewhere, in the place of everything; add its blocks to the blocklist.
 
         If there is no account in it, the service has none any more, as after Logout; if it says nothing of what rooms
         remember, as that of version 0.1.0, that stays. The argument is all of a regular file, such as a memfd, from
         its start; at most 48 MiB. A message could not be that long, and this way the tokens stay off the bus. The bus
         lets only root pass a file: for others there is no password that helps.
 
-        Errors: BadData, InvalidArgument (not such a file), StoreUnavailable.
+        Errors: BadData, BadFile (the blocks are in force, but not saved, and nothing is replaced), InvalidArgument
+        (not such a file), StoreUnavailable.
         """
         # A call that is broken off closes the file while it is being read; what was read is dropped then.
         found = await asyncio.to_thread(export.read, file)
+        # First of all: with the account bots start, and they must not join a mesh that has kicked them.
+        if not await self._blocklist.import_exported(found.blocks):
+            raise not_saved_error(count(len(found.blocks), "entry"))
         await self._account.replace(found.contents)
         if found.rooms is not None:
             await self._memory.replace(found.rooms)
@@ -134,14 +143,18 @@ class StoreObject(Interface):
         """Update the properties."""
         self.set(Error=str(self._state.error or ""))
 
-    async def _all(self) -> tuple[Contents, list[RoomDocument]]:
-        """All that the store holds now. Raises `RaveError`: BadData, StoreUnavailable."""
+    async def _all(self) -> Export:
+        """All that the store holds now, and the blocklist. Raises `RaveError`: BadData, BadFile, StoreUnavailable."""
+        if self._blocklist.error:
+            # An export without blocks would send the bots to where they were kicked.
+            raise self._blocklist.error
         contents = await self._state.refresh()
         if contents.unusable:
             # A dump without an account would pass for all there was.
             text = f"not all of the store can be exported: {contents.unusable}"
             raise RaveError(Code.BAD_DATA, text, hint="fix it, or log in again")
-        return contents, await self._memory.export()
+        rooms = tuple(await self._memory.export())
+        return Export(contents=contents, rooms=rooms, blocks=tuple(self._blocklist.export_entries()))
 
     def _counts(self) -> tuple[int, int]:
         return len(self._state.admins), len(self._state.overrides)

@@ -13,7 +13,6 @@ def check(data: bytes) -> None:
     except UnicodeDecodeError:
         raise RaveError(Code.BAD_DATA, "no UTF-8") from None
     found = export.from_json(text)
-    written = export.to_json(found.contents, found.rooms)
+    written = export.to_json(found)
     written.encode()
-    again = export.from_json(written)
-    assert export.to_json(again.contents, again.rooms) == written
+    assert export.to_json(export.from_json(written)) == written

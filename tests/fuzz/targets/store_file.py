@@ -11,6 +11,7 @@ from ravesvc.errors import RaveError
 from ravesvc.store import export
 from ravesvc.store.engines.sqlite import _read
 from ravesvc.store.engines.sqlite_file import StateFile
+from ravesvc.store.export import Export
 from tests.fuzz.rules import check_errors
 
 
@@ -33,4 +34,4 @@ def _check(directory: Path, data: bytes) -> None:
             assert data in [each.read_bytes() for each in directory.iterdir()]
             check_errors([e])
             raise
-        export.to_json(contents).encode()
+        export.to_json(Export(contents=contents)).encode()

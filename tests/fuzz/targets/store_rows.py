@@ -10,6 +10,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.store import export
 from ravesvc.store.engines import sqlite_schema
 from ravesvc.store.engines.sqlite import _list_documents, _read
+from ravesvc.store.export import Export
 
 _TABLES = ("credentials", "admin_users", "command_permissions", "ignored_users", "room_documents")
 
@@ -23,7 +24,7 @@ def check(data: bytes) -> None:
         if not _fill(database, data):
             raise RaveError(Code.BAD_DATA, "no row that a table takes")
         contents = _read(database)
-        export.to_json(contents).encode()
+        export.to_json(Export(contents=contents)).encode()
         assert len({permission.command for permission in contents.permissions}) == len(contents.permissions)
         for document in _list_documents(database):
             assert document.size >= 0

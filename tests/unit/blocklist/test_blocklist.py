@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import logging
@@ -40,6 +41,26 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 # Blocking and unblocking.
+
+
+async def test_an_export_holds_for_another_machine_with_another_clock(tmp_path: Path) -> None:
+    machine, another = Machine(), Machine()
+    # Its clock was wrong when it was booted, and is right now: times on its steady scale differ.
+    another.wall -= 5000
+    here, there = Scene(tmp_path / "here.json", machine=machine), Scene(tmp_path / "there.json", machine=another)
+    async with here, there:
+        another.wall = machine.wall
+        await here.blocks.add(MESH, Reason.KICKED)
+        await here.blocks.add(OTHER, Reason.OPERATOR, seconds=60, detail="spam", actor="root")
+        exported = here.blocks.export_entries()
+        assert await there.blocks.import_exported(exported)
+        assert there.blocks.export_entries() == [
+            dataclasses.replace(block, revision=there.blocks._model.revision) for block in exported
+        ]
+        machine.sleep(61)
+        another.sleep(61)
+        assert [*here.blocks.in_force()] == [*there.blocks.in_force()] == [MESH]
+        assert [block.mesh for block in here.blocks.export_entries()] == [MESH], "what is over is not exported"
 
 
 async def test_a_block_is_on_disk_before_anybody_is_told(path: Path) -> None:

@@ -25,6 +25,7 @@ from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.chat_change_log import ChangeRecord
 from ravesvc.store.engines.mongo import MongoStore
 from ravesvc.store.engines.sqlite import SqliteStore
+from ravesvc.store.export import Export
 from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser, Store
 from ravesvc.store.permissions_cache import PermissionsCache
 from tests.unit.fake_store import credentials
@@ -153,7 +154,11 @@ async def test_the_id_is_nowhere_and_what_is_about_others_is_still_there(
         before = await memory.export()
         assert await memory.forget_user(GONE) > 6
         contents, rooms = await state.refresh(), await memory.export()
-        for text in (raw(), export.to_json(contents, rooms), (tmp_path / "permissions.json").read_text()):
+        for text in (
+            raw(),
+            export.to_json(Export(contents=contents, rooms=rooms)),
+            (tmp_path / "permissions.json").read_text(),
+        ):
             assert str(GONE) not in text
         assert state.admins == set(USERS[1:4])
         assert state.ignored == set(USERS[4:])

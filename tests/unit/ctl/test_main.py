@@ -314,7 +314,8 @@ def test_import_into_an_empty_store(
     file = tmp_path / "store.json"
     file.write_text(DUMP)
     assert main(["store", "import", str(file)]) == 0
-    assert capsys.readouterr().out == "The store is replaced: 1 admin, 3 command permissions.\n"
+    said = "The store is replaced: 1 admin, 3 command permissions.\nThe blocklist has 5 entries.\n"
+    assert capsys.readouterr().out == said
     assert manager.asked == ["GetStatus", ("Import", DUMP)]
 
 

@@ -16,6 +16,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import export
 from ravesvc.store.engines.sqlite import SqliteStore
+from ravesvc.store.export import Export
 from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser, Store
 from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument, size
 
@@ -373,12 +374,12 @@ async def test_a_call_that_is_given_up_leaves_it_usable(make_store: MakeStore) -
 async def test_a_dump_moves_from_engine_to_engine(make_store: MakeStore, tmp_path: Path) -> None:
     async with opened(SqliteStore(tmp_path / "other.db")) as embedded, opened(make_store()) as store:
         await embedded.replace(FULL)
-        texts = [export.to_json(await embedded.read())]
+        texts = [export.to_json(Export(contents=await embedded.read()))]
         await store.replace(export.from_json(texts[-1]).contents)
-        texts.append(export.to_json(await store.read()))
+        texts.append(export.to_json(Export(contents=await store.read())))
         await embedded.replace(Contents())
         await embedded.replace(export.from_json(texts[-1]).contents)
-        texts.append(export.to_json(await embedded.read()))
+        texts.append(export.to_json(Export(contents=await embedded.read())))
         assert texts == [texts[0]] * 3
         assert await embedded.read() == await store.read() == FULL
 

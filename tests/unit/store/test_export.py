@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ravesvc.blocklist.model import Block, Reason
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import export
+from ravesvc.store.export import Export
 from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
 from ravesvc.store.room_document import DocumentKind, RoomDocument
 from tests.unit.bus_fakes import open_fds
@@ -163,12 +166,12 @@ def changed(change: Callable[[Any], object]) -> str:
 
 
 def test_a_dump_says_what_there_is() -> None:
-    assert export.to_json(CONTENTS) == TEXT
+    assert export.to_json(Export(contents=CONTENTS)) == TEXT
     assert export.from_json(TEXT).contents == CONTENTS
 
 
 def test_an_empty_store() -> None:
-    text = export.to_json(Contents())
+    text = export.to_json(Export(contents=Contents()))
     assert json.loads(text) == {
         "version": 1,
         "credentials": None,
@@ -182,9 +185,9 @@ def test_an_empty_store() -> None:
 @pytest.mark.slow
 @given(contents=everything)
 def test_everything_comes_back_exactly(contents: Contents) -> None:
-    text = export.to_json(contents)
+    text = export.to_json(Export(contents=contents))
     assert export.from_json(text).contents == contents
-    assert export.to_json(export.from_json(text).contents) == text
+    assert export.to_json(export.from_json(text)) == text
     # The bus takes neither.
     assert "\0" not in text
     text.encode()
@@ -199,12 +202,12 @@ def test_order_makes_no_difference(contents: Contents, seed: int) -> None:
         permissions=tuple(random.Random(seed).sample(contents.permissions, len(contents.permissions))),
         ignored=tuple(random.Random(seed).sample(contents.ignored, len(contents.ignored))),
     )
-    assert export.to_json(shuffled) == export.to_json(contents)
+    assert export.to_json(Export(contents=shuffled)) == export.to_json(Export(contents=contents))
 
 
 def test_dates_of_other_zones_are_written_in_utc() -> None:
     there = WHEN.astimezone(timezone(timedelta(hours=-5))).replace(microsecond=123999)
-    text = export.to_json(Contents(admins=(Admin(user_id=1, added_by=0, added_at=there),)))
+    text = export.to_json(Export(contents=Contents(admins=(Admin(user_id=1, added_by=0, added_at=there),))))
     assert json.loads(text)["admin_users"][0]["addedAt"] == "2024-01-08T10:00:00.123Z"
 
 
@@ -320,9 +323,9 @@ ROOMS = (
 
 
 def test_what_rooms_remember_comes_back_exactly() -> None:
-    text = export.to_json(CONTENTS, ROOMS)
-    assert export.from_json(text) == export.Export(contents=CONTENTS, rooms=ROOMS)
-    assert export.to_json(CONTENTS, list(reversed(ROOMS))) == text
+    text = export.to_json(Export(contents=CONTENTS, rooms=ROOMS))
+    assert export.from_json(text) == Export(contents=CONTENTS, rooms=ROOMS)
+    assert export.to_json(Export(contents=CONTENTS, rooms=tuple(reversed(ROOMS)))) == text
     assert json.loads(text)["room_documents"][1] == {
         "meshId": MESH,
         "kind": "document",
@@ -334,7 +337,7 @@ def test_what_rooms_remember_comes_back_exactly() -> None:
 
 def test_a_dump_may_say_nothing_of_rooms_or_that_there_is_nothing() -> None:
     assert export.from_json(TEXT).rooms is None
-    assert export.from_json(export.to_json(CONTENTS, ())).rooms == ()
+    assert export.from_json(export.to_json(Export(contents=CONTENTS, rooms=()))).rooms == ()
 
 
 @pytest.mark.parametrize(
@@ -350,21 +353,87 @@ def test_a_dump_may_say_nothing_of_rooms_or_that_there_is_nothing() -> None:
     ],
 )
 def test_a_document_of_a_room_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
-    document = json.loads(export.to_json(CONTENTS, ROOMS))
+    document = json.loads(export.to_json(Export(contents=CONTENTS, rooms=ROOMS)))
     document["room_documents"][2][key] = value
     assert f"room_documents[2] of the export can't be used: {message}" in refused(json.dumps(document)).message
 
 
 def test_a_document_of_a_room_is_there_once() -> None:
-    assert "it is there a second time" in refused(export.to_json(CONTENTS, [*ROOMS, ROOMS[0]])).message
+    twice = Export(contents=CONTENTS, rooms=(*ROOMS, ROOMS[0]))
+    assert "it is there a second time" in refused(export.to_json(twice)).message
+
+
+KICK = Block(
+    mesh=MESH, reason=Reason.KICKED, since=1_704_708_000_123, until=None, title="日本 🎉", actor="service", revision=4
+)
+CRASHES = Block(
+    mesh=MESH.replace("1", "2"),
+    reason=Reason.CRASHES,
+    since=1_704_708_000_123,
+    until=1_704_708_060_001,
+    detail="exit status 1",
+    count=3,
+)
+
+
+def test_blocks_come_back_exactly_but_for_the_revision_of_the_list() -> None:
+    text = export.to_json(Export(contents=CONTENTS, blocks=(CRASHES, KICK)))
+    found = export.from_json(text)
+    assert found.blocks == (dataclasses.replace(KICK, revision=0), CRASHES)
+    assert found.contents == CONTENTS
+    assert export.to_json(found) == text
+    assert json.loads(text)["blocked_meshes"][0] == {
+        "meshId": MESH,
+        "title": "日本 🎉",
+        "reason": "kicked",
+        "blockedAt": "2024-01-08T10:00:00.123Z",
+        "blockedUntil": None,
+        "detail": "",
+        "actor": "service",
+        "count": 1,
+    }
+    assert export.from_json(TEXT).blocks == ()
+
+
+@pytest.mark.parametrize("until", [2**53, 10**15])
+def test_what_lasts_beyond_all_dates_lasts_for_ever(until: int) -> None:
+    early = dataclasses.replace(CRASHES, since=-5, until=until)
+    (block,) = export.from_json(export.to_json(Export(contents=CONTENTS, blocks=(early,)))).blocks
+    assert (block.since, block.until) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("meshId", "no mesh", "meshId must be the id of a mesh"),
+        ("reason", "disliked", "reason must be one of connection_failures, kicked"),
+        ("blockedAt", 5, "blockedAt must be a text"),
+        ("blockedUntil", "tomorrow", "blockedUntil must be a date"),
+        ("count", "many", "count must be an integer"),
+        ("title", None, "title must be a text"),
+        ("detail", "\ud800", "detail must be Unicode text"),
+    ],
+)
+def test_a_block_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
+    document = json.loads(export.to_json(Export(contents=CONTENTS, blocks=(CRASHES,))))
+    document["blocked_meshes"][0][key] = value
+    assert f"blocked_meshes[0] of the export can't be used: {message}" in refused(json.dumps(document)).message
+
+
+def test_texts_of_a_block_are_bounded_and_can_be_printed() -> None:
+    document = json.loads(export.to_json(Export(contents=CONTENTS, blocks=(KICK,))))
+    document["blocked_meshes"][0] |= {"title": "x" * 5000, "detail": "a\nb", "count": 2**40}
+    (block,) = export.from_json(json.dumps(document)).blocks
+    assert len(block.title) < 5000
+    assert (block.detail, block.count) == ("a?b", 2**32 - 1)
 
 
 def test_a_dump_takes_the_place_of_what_a_file_holds(tmp_path: Path) -> None:
     with (tmp_path / "store.json").open("w+b") as file:
         file.write(b"x" * 100_000)
         file.flush()
-        export.write(os.dup(file.fileno()), CONTENTS, ROOMS)
-        assert export.read(file.fileno()) == export.Export(contents=CONTENTS, rooms=ROOMS)
+        export.write(os.dup(file.fileno()), Export(contents=CONTENTS, rooms=ROOMS))
+        assert export.read(file.fileno()) == Export(contents=CONTENTS, rooms=ROOMS)
 
 
 def test_a_dump_goes_to_no_other_kind_of_file(file: Path) -> None:
@@ -372,7 +441,7 @@ def test_a_dump_goes_to_no_other_kind_of_file(file: Path) -> None:
     reading, writing = os.pipe()
     for descriptor, why in ((os.dup(writing), "regular file"), (os.open(file, os.O_RDONLY), "can't be written")):
         with pytest.raises(RaveError, match=why) as caught:
-            export.write(descriptor, CONTENTS, ROOMS)
+            export.write(descriptor, Export(contents=CONTENTS, rooms=ROOMS))
         assert caught.value.code is Code.INVALID_ARGUMENT
     os.close(reading)
     os.close(writing)

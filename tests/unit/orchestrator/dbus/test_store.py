@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from ravesvc import names
+from ravesvc.blocklist.model import Block, Reason
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
 from ravesvc.orchestrator.dbus import store as store_module
 from ravesvc.store import export
+from ravesvc.store.export import Export
 from ravesvc.store.model import Admin, Contents
 from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import until
@@ -97,7 +99,7 @@ def test_what_rooms_remember_can_be_moved(run: Run, bus_address: str, monkeypatc
                 await site.memory.write_document(MESH, "queue", "[]")
                 await site.ask("Import", "h", file)
             assert site.store.documents == kept
-            with in_memory(export.to_json(Contents())) as file:
+            with in_memory(export.to_json(Export(contents=Contents()))) as file:
                 await site.ask("Import", "h", file)
             assert site.store.documents == kept, "that file says nothing of them"
             monkeypatch.setattr(store_module, "_MAX_ROOMS_BYTES", 20)
@@ -109,6 +111,33 @@ def test_what_rooms_remember_can_be_moved(run: Run, bus_address: str, monkeypatc
             os.close(reading)
             os.close(writing)
             await until(lambda: open_fds() == before)
+
+    run(body())
+
+
+def test_blocks_are_moved_as_well(run: Run, bus_address: str) -> None:
+    kick = Block(mesh=MESH, reason=Reason.KICKED, since=1_700_000_000_000, until=None, title="A film")
+    unusable = RaveError(Code.BAD_FILE, "blocklist.json can't be used")
+
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(admin(ANN),))
+            site.blocklist.exported = [kick]
+            (text,) = await site.ask("Export")
+            with in_memory("") as file:
+                await site.ask("Save", "h", file)
+                assert os.pread(file, 100_000, 0).decode() == text
+            with in_memory(text) as file:
+                await site.ask("Import", "h", file)
+                assert site.blocklist.imported == [kick]
+                site.store.contents = Contents()
+                await site.state.refresh()
+                site.blocklist.save_error = unusable
+                error = await site.refused("Import", "h", file)
+            assert (error.code, "1 entry" in error.message) == (Code.BAD_FILE, True)
+            assert site.store.contents == Contents(), "an account must not come without its blocks"
+            site.blocklist.error = unusable
+            assert (await site.refused("Export")).code is Code.BAD_FILE, "an export without blocks"
 
     run(body())
 
@@ -129,7 +158,7 @@ def test_a_store_may_be_longer_than_a_message(run: Run, bus_address: str) -> Non
 
     async def body() -> None:
         async with site_on(bus_address) as site:
-            with in_memory(export.to_json(contents)) as file:
+            with in_memory(export.to_json(Export(contents=contents))) as file:
                 assert os.fstat(file).st_size > 3 * 64 * 1024
                 assert await site.ask("Import", "h", file) == [2000, 0]
             assert site.store.contents == contents
@@ -154,7 +183,7 @@ def test_nothing_but_a_file_is_imported_and_none_stays_open(run: Run, bus_addres
                 ):
                     error = await site.refused("Import", "h", file)
                     assert (error.code, words in error.message) == (Code.INVALID_ARGUMENT, True), error
-            with in_memory(export.to_json(Contents())) as file:
+            with in_memory(export.to_json(Export(contents=Contents()))) as file:
                 site.store.failure = DOWN
                 assert (await site.refused("Import", "h", file)).code is Code.STORE
             for file in (reading, writing, directory):
@@ -170,9 +199,9 @@ def test_the_others_are_served_while_a_file_is_read(
 ) -> None:
     go_on = threading.Event()
 
-    def read(descriptor: int) -> export.Export:
+    def read(descriptor: int) -> Export:
         assert go_on.wait(20)
-        return export.Export(contents=Contents(permissions=(permission("ping"),)))
+        return Export(contents=Contents(permissions=(permission("ping"),)))
 
     monkeypatch.setattr(export, "read", read)
 

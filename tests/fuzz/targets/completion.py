@@ -32,7 +32,7 @@ _SHELLS = {
     """,
     "zsh": f"""
         ravectl() {{ cat ../answer }}
-        compadd() {{ shift; print -rl -- "$@" }}
+        compadd() {{ shift $argv[(i)--]; print -rl -- "$@" }}
         complete() {{
             local -a words=(ravectl show "")
             local CURRENT=3 PREFIX=

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from testbed.build import build
 from testbed.host import BedError, require_root, say
-from testbed.machine import installed
+from testbed.machine import installed, installed_root
 from testbed.root import SUITE, SUITE_VARIABLE, build_root, run_root
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, action, text in (
         ("root", _root, "make the cached root file systems"),
         ("build", _build, "build the packages into build/, with lintian's report"),
+        ("installed", _installed, "make the root file system in which these packages are installed"),
         ("shell", _shell, "boot, install the packages, give a root shell; all is gone when it ends"),
         ("run", _run, "boot, install the packages, run a command"),
     ):
@@ -58,6 +59,11 @@ def _root(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     print(*build(options.source), sep="\n")
+    return 0
+
+
+def _installed(options: argparse.Namespace) -> int:
+    print(installed_root(build(options.source)).ensure())
     return 0
 
 

@@ -115,7 +115,7 @@ class SimulatedMesh:
         return self.successor or next(iter(self.present), None)
 
     def is_open_to(self, user: SimulatedUser) -> bool:
-        """Whether a user may see and enter the mesh."""
+        """Whether a user may see and enter the mesh, friendships left aside."""
         return self.public or user.id in self.invited or user.peer_id in self.present
 
     def enter(self, user: SimulatedUser, now: float) -> bool:

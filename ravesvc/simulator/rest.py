@@ -69,10 +69,19 @@ class Rest:
             raise RaveError(Code.BAD_DATA, "limit must be 1 or more")
         if after == 0:
             self._world.begin_listing()
-        found = [m for m in self._world.meshes.values() if m.serial > after and _listed(m, call.user, flags)]
+        found = [m for m in self._world.meshes.values() if m.serial > after and self._listed(m, call.user, flags)]
         page, rest = found[:limit], found[limit:]
         paging = {"next": self._next_page(call, page[-1])} if rest else {}
         return {"data": [self._entry(mesh) for mesh in page], "paging": paging}
+
+    def _listed(self, mesh: SimulatedMesh, user: SimulatedUser, flags: Mapping[str, bool]) -> bool:
+        kinds = {
+            "public": mesh.public,
+            "friends": self._world.is_of_a_friend(mesh, user),
+            "local": mesh.local,
+            "invited": user.id in mesh.invited,
+        }
+        return not mesh.missing and any(kinds[name] for name, wanted in flags.items() if wanted)
 
     def _entry(self, mesh: SimulatedMesh) -> dict[str, Any]:
         options = self._world.options
@@ -128,7 +137,7 @@ class Rest:
 def visible_mesh(world: World, call: RestCall) -> SimulatedMesh:
     """The mesh of a call, if its user may see it."""
     mesh = world.mesh(call.path["mesh"])
-    if not mesh.is_open_to(call.user):
+    if not world.is_open(mesh, call.user):
         raise RaveError(Code.FORBIDDEN, "no access to this mesh")
     return mesh
 
@@ -163,8 +172,3 @@ def _cursor_position(cursor: str | None) -> int:
         return int(cursor.removeprefix("after-"), 16)
     except ValueError as e:
         raise RaveError(Code.BAD_DATA, "cursor is none of ours") from e
-
-
-def _listed(mesh: SimulatedMesh, user: SimulatedUser, flags: Mapping[str, bool]) -> bool:
-    kinds = {"public": mesh.public, "friends": mesh.friends, "local": mesh.local, "invited": user.id in mesh.invited}
-    return not mesh.missing and any(kinds[name] for name, wanted in flags.items() if wanted)

@@ -48,7 +48,7 @@ class SocketEndpoint:
         rule = _next_rejection(mesh)
         if rule is not None and rule.after_open is None:
             return self._reject(request, rule.status)
-        if not mesh.is_open_to(user):
+        if not self._world.is_open(mesh, user):
             return self._reject(request, 403)
         return await self._serve(request, mesh, user, rule)
 

@@ -16,7 +16,7 @@ from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.clips import Clips
 from ravesvc.simulator.events import EventLog
 from ravesvc.simulator.fault_options import FaultOptions, Faults
-from ravesvc.simulator.friendships import Change, Friendships
+from ravesvc.simulator.friendships import FRIENDS, Change, Friendships
 from ravesvc.simulator.mailbox import Mailbox
 from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, SimulatedUser, SocketEnd, connection
 from ravesvc.simulator.playback import SimulatedPlayback, initial_video
@@ -81,6 +81,14 @@ class World:
         state = self.friendships.state(user.id, other.id)
         self.log.record("friendship", user=user.handle, other=other.handle, state=state)
         return state
+
+    def is_of_a_friend(self, mesh: SimulatedMesh, user: SimulatedUser) -> bool:
+        """Whether a mesh is one for friends, and a friend of the user has made it."""
+        return mesh.friends and self.friendships.state(user.id, mesh.originator) == FRIENDS
+
+    def is_open(self, mesh: SimulatedMesh, user: SimulatedUser) -> bool:
+        """Whether a user may see and enter a mesh."""
+        return mesh.is_open_to(user) or self.is_of_a_friend(mesh, user)
 
     # Sessions.
 

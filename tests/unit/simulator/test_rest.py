@@ -98,9 +98,29 @@ def test_a_body_that_is_no_json_is_refused(served: Served) -> None:
     assert violations(served) == [f"the body is not valid JSON (line 1: {words})"]
 
 
+def befriend(served: Served) -> None:
+    """Ann, who makes the meshes, and the bot are friends from now on."""
+    served.control.befriend("ann")
+    served.control.befriend("botty", "ann")
+
+
+def test_a_mesh_for_friends_is_listed_and_shown_to_friends_of_the_user_who_made_it(served: Served) -> None:
+    (mesh,) = served.control.create(kinds=["friends"])
+    url = served.listing(friends="true")
+    assert ids(served.call("GET", url)[1]) == []
+    assert served.call("GET", f"/meshes/{mesh}")[0] == 403
+    befriend(served)
+    assert ids(served.call("GET", url)[1]) == [mesh]
+    assert served.call("GET", f"/meshes/{mesh}")[0] == 200
+    served.control.unfriend("ann")
+    assert ids(served.call("GET", url)[1]) == []
+    assert served.call("GET", f"/meshes/{mesh}")[0] == 403
+
+
 @pytest.mark.slow
 def test_the_listing_shows_what_its_flags_ask_for(served: Served) -> None:
     control = served.control
+    befriend(served)
     kinds = {kind: control.create(kinds=[kind])[0] for kind in ("public", "friends", "local")}
     (kinds["invited"],) = control.create(title="Film")
     control.invite(kinds["invited"])

@@ -79,6 +79,19 @@ async def test_an_opening_of_a_closed_or_unknown_mesh_is_refused(served: Served)
     assert [e["status"] for e in served.control.events() if e["type"] == "refused"] == [403, 404]
 
 
+async def test_a_mesh_for_friends_is_entered_by_friends(served: Served) -> None:
+    (mesh,) = served.control.create(kinds=["friends"])
+
+    with pytest.raises(InvalidStatus) as raised:
+        await served.open(mesh)
+    assert raised.value.response.status_code == 403
+    served.control.befriend("ann")
+    served.control.befriend("botty", "ann")
+    async with served.open(mesh) as ws:
+        await joined(ws)
+    assert words(served) == []
+
+
 async def test_a_second_peer_with_the_same_id_is_refused(served: Served, mesh: str) -> None:
     async with served.open(mesh):
         with pytest.raises(InvalidStatus) as raised:

@@ -269,6 +269,17 @@ async def test_an_edit_of_the_blocklist_counts_from_the_next_round_on(site: Sing
         await site.connected()
 
 
+async def test_the_rooms_of_friends_are_joined(site: SingleSite) -> None:
+    site.configure(mesh_mode="friends")
+    (room,) = await in_thread(site.control.create, kinds=["friends"])
+    await in_thread(site.control.befriend, "ann")
+    await in_thread(site.control.befriend, "botty", "ann")
+    async with site.running() as manager:
+        await site.connected(room)
+        assert manager.rooms.keys() == {room}
+    assert await in_thread(site.control.violations) == []
+
+
 async def test_a_program_stops_one_room_and_starts_it_again(site: SingleSite) -> None:
     (other,) = await in_thread(site.control.create)
     await in_thread(site.control.invite, other)

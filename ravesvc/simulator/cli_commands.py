@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import party_commands
 from ravesvc.simulator.client import ALL, Control
-from ravesvc.simulator.fault_options import FAULT_MODES, FAULT_TARGETS, FLOOD_KINDS
+from ravesvc.simulator.fault_options import FAULT_MODES, FAULT_TARGETS, FLOOD_KINDS, FaultOptions
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # A verb returns an exit status; none is success.
@@ -52,8 +52,15 @@ class Parsers:
         self._commands = commands
         self._control = control
 
-    def _add(self, name: str, verb: Verb, help_text: str, *arguments: _Argument) -> None:
-        parser = self._commands.add_parser(name, help=help_text, description=help_text)
+    def _add(self, name: str, verb: Verb, help_text: str, *arguments: _Argument, lists: Sequence[str] = ()) -> None:
+        """Add a verb; its help ends with the lines of `lists`."""
+        parser = self._commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog="\n".join(lists),
+            formatter_class=argparse.RawDescriptionHelpFormatter if lists else argparse.HelpFormatter,
+        )
         for argument, settings in arguments:
             parser.add_argument(argument, **settings)
         parser.set_defaults(run=lambda options: verb(self._control(options), options))
@@ -219,8 +226,9 @@ class Parsers:
         self._add(
             "option",
             lambda c, o: c.option(o.name, o.value),
-            "set a switch; `state` shows them all",
+            "set a switch; `state` shows what is set",
             *(("name", {"metavar": "NAME"}), ("value", {"metavar": "VALUE"})),
+            lists=["switches, with their values and (what they begin with):", *FaultOptions.listed()],
         )
 
     def _add_queries(self) -> None:

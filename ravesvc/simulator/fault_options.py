@@ -135,9 +135,29 @@ class FaultOptions:
             raise RaveError(Code.INVALID_ARGUMENT, f"no option {name[:40]!r}", hint=f"one of: {', '.join(kinds)}")
         setattr(self, name, _number(name, value) if kinds[name] == "float" else _choice(name, value))
 
+    @classmethod
+    def listed(cls) -> list[str]:
+        """A line for each option: its name, the values that it takes, and its default."""
+        defaults = cls().to_json()
+        width = max(map(len, defaults))
+        return [
+            f"{each.name:{width}}  {_values(each.name, str(each.type))} ({_shown(defaults[each.name])})"
+            for each in fields(cls)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """All options; infinity is written `never`."""
         return {name: "never" if value == math.inf else value for name, value in asdict(self).items()}
+
+
+def _values(name: str, kind: str) -> str:
+    if kind == "float":
+        return "a number, or never"
+    return " | ".join(_CHOICES[name]) if name in _CHOICES else "names, with commas between them"
+
+
+def _shown(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value) or "none"
 
 
 def _choice(name: str, value: str) -> str:

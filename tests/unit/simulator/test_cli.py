@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from ravesvc.simulator import cli as cli_module
 from ravesvc.simulator import cli_commands
 from ravesvc.simulator.cli import main
 from ravesvc.simulator.client import Control
+from ravesvc.simulator.fault_options import FaultOptions
 from ravesvc.simulator.state_dir import StateDir
 from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, ask, until
@@ -94,6 +96,22 @@ async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Serve
         assert json.loads((await answering)[1][0])["ok"] is True
         assert await asyncio.to_thread(cli, "kick", mesh, "--notice", "state", "--close", "not") == (0, [])
     assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
+
+
+def test_the_help_of_option_lists_the_switches_with_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["option", "--help"])
+    assert ended.value.code == 0
+    _, _, listed = capsys.readouterr().out.partition("what they begin with):\n")
+    found = [re.fullmatch(r"(\w+) +(.*) \((.*)\)", line) for line in listed.splitlines()]
+    begun, options = FaultOptions().to_json(), FaultOptions()
+    assert [line[1] for line in found if line] == list(begun)
+    for line in found:
+        assert line
+        for value in (*(line[2].split(" | ") if " | " in line[2] else ()), line[3]):
+            options.set(line[1], value)
+    # Each has its default again; that of this one is an empty text.
+    assert options.to_json() == {**begun, "refused_methods": "none"}
 
 
 @pytest.mark.slow

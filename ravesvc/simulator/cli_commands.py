@@ -138,14 +138,22 @@ class Parsers:
         self._add(
             "chat",
             _chat,
-            "a user writes a message; with --wait, print the bot's answers (exit status 1: none came)",
+            "a user writes a message; with --wait, print all that the bot says then (exit status 1: nothing)",
             *(
                 _MESH,
                 ("text", {"metavar": "TEXT"}),
                 ("--user", {"metavar": "NAME", "help": "who writes it (by default ann, who creates the meshes)"}),
             ),
-            ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS"}),
-            ("--answers", {"type": int, "default": 1, "metavar": "N", "help": "how many to wait for"}),
+            (
+                "--wait",
+                {
+                    "type": float,
+                    "default": 0.0,
+                    "metavar": "SECONDS",
+                    "help": "at most so long; it ends when the bot has been quiet for two seconds",
+                },
+            ),
+            ("--answers", {"type": int, "metavar": "N", "help": "end after so many replies to the message"}),
             ("--reply", {"metavar": "MESSAGE", "help": "the id of the message that it answers, from `events`"}),
             (
                 "--mention",

@@ -127,11 +127,14 @@ class Control:
         *,
         user: str | None = None,
         wait: float = 0.0,
-        answers: int = 1,
+        answers: int | None = 1,
         reply: str | None = None,
         mentions: Iterable[str] = (),
     ) -> list[str]:
-        """A user writes a message; returns the replies to it once there are `answers`, or after `wait` seconds."""
+        """A user writes a message; returns the replies to it once there are `answers`, or after `wait` seconds.
+
+        With `answers` None, returns all that the bot says until it is quiet.
+        """
         message = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
         return list(self._call("POST", "/chat", {**message, "wait": wait, "answers": answers}, wait=wait)["answers"])
 

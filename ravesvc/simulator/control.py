@@ -6,6 +6,7 @@ A verb is `POST /<verb>` with an object. Most take `meshes`: a list of ids, or t
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -34,6 +35,8 @@ _STATUS_OF = {
 _MAX_WAIT_S = 3600.0
 _MAX_CROWD_USERS = 100_000_000
 _MAX_NEW_MESHES = 2000
+# A bot has said all when it has been quiet for so long: before each message it types for a second, by default.
+_QUIET_S = 2.0
 
 Verb = Callable[[Object], Awaitable[dict[str, Any]]]
 
@@ -151,8 +154,9 @@ class ControlApi:
     async def chat(self, body: Object) -> dict[str, Any]:
         """`user` writes `text` in `mesh` -> `{"id", "answers": [text]}`.
 
-        Waits up to `wait` seconds for `answers` (1) messages that reply to it; returns those that came. `mentions`
-        are the users who are mentioned, `reply` is the id of a message that it refers to.
+        Waits up to `wait` seconds for `answers` messages that reply to it; returns those that came. Without `answers`
+        it returns all that the bot says, and waits until the bot has been quiet for two seconds. `mentions` are the
+        users who are mentioned, `reply` is the id of a message that it refers to.
         """
         world = self._world
         mesh = world.mesh(json_fields.get_str(body, "mesh"))
@@ -162,11 +166,27 @@ class ControlApi:
         message_id = world.send_chat(
             mesh, user, json_fields.get_str(body, "text"), reply=json_fields.opt_str(body, "reply"), mentions=mentions
         )
-        wanted = _int(body, "answers", 1)
-        await world.log.wait_until(
-            lambda: len(world.replies_to(message_id, since)) >= wanted, _seconds(body, "wait", 0.0)
-        )
-        return {"id": message_id, "answers": [event["text"] for event in world.replies_to(message_id, since)]}
+        wanted, wait = json_fields.opt_int(body, "answers"), _seconds(body, "wait", 0.0)
+        if wanted is None:
+            heard = await self._hear_out(mesh, world.log.seq, wait)
+        else:
+            await world.log.wait_until(lambda: len(world.replies_to(message_id, since)) >= wanted, wait)
+            heard = world.replies_to(message_id, since)
+        return {"id": message_id, "answers": [event["text"] for event in heard]}
+
+    async def _hear_out(self, mesh: SimulatedMesh, since: int, wait: float) -> list[dict[str, Any]]:
+        """What the bot says in a mesh, until it has been quiet for a while, at most for `wait` seconds."""
+        end = asyncio.get_running_loop().time() + wait
+        heard: list[dict[str, Any]] = []
+        pause = wait
+
+        def says_more() -> bool:
+            return len(self._world.said_by_bot(mesh, since)) > len(heard)
+
+        while await self._world.log.wait_until(says_more, pause):
+            heard = self._world.said_by_bot(mesh, since)
+            pause = min(_QUIET_S, end - asyncio.get_running_loop().time())
+        return heard
 
     async def kick(self, body: Object) -> dict[str, Any]:
         """Kick `user` (the bot) out of `meshes`; see `World.kick` for `notice` and `close`."""

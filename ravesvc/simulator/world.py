@@ -321,6 +321,11 @@ class World:
         """The chat events after `since` that reply to a message."""
         return [e for e in self.log.after(since) if e["type"] == "chat" and e["reply"] == message_id]
 
+    def said_by_bot(self, mesh: SimulatedMesh, since: int) -> list[dict[str, Any]]:
+        """The chat events after `since` that are messages of the bot in a mesh."""
+        chat = [each for each in self.log.after(since) if each["type"] == "chat" and each["mesh"] == mesh.id]
+        return [each for each in chat if each["user"] == self.bot.handle]
+
     # For the control API.
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ravesvc.simulator import cli as cli_module
-from ravesvc.simulator import cli_commands
+from ravesvc.simulator import cli_commands, control
 from ravesvc.simulator.cli import main
 from ravesvc.simulator.client import Control
 from ravesvc.simulator.fault_options import FaultOptions
@@ -73,7 +73,10 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served) -> None:
+async def test_chat_prints_answers_and_fails_without_one(
+    cli: Cli, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_QUIET_S", 0.3)
     (mesh,) = served.control.create(kinds=["public"])
     assert cli("chat", mesh, "hello") == (0, [])
     assert cli("chat", mesh, "?ping", "--wait", "0.05") == (1, ["rave-simulator: no answer came within 0.05 s"])
@@ -84,8 +87,15 @@ async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Serve
         while (said := await until(ws, "chatMessage"))["chat"] != "?ping":
             pass
         data = {"chat": "Pong", "id": "i", "detected_lang": "en", "translations": {}, "reply": said["id"]}
-        await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": data}))
-        assert await waiting == (0, ["Pong"])
+        for answer in (data, {**data, "chat": "and more\nof it", "id": "j", "reply": None}):
+            await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": answer}))
+        assert await waiting == (0, ["Pong", "and more", "of it"])
+        first = asyncio.create_task(asyncio.to_thread(cli, "chat", mesh, "?x", "--wait", "5", "--answers", "1"))
+        while (said := await until(ws, "chatMessage"))["chat"] != "?x":
+            pass
+        for answer in ({**data, "id": "k", "reply": None}, {**data, "chat": "X", "id": "l", "reply": said["id"]}):
+            await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": answer}))
+        assert await first == (0, ["X"]), "replies alone"
         assert await asyncio.to_thread(cli, "wait", mesh) == (0, [])
         assert await asyncio.to_thread(cli, "wait", mesh, "--gone", "--timeout", "0") != (0, [])
         answering = asyncio.create_task(asyncio.to_thread(cli, "ask", mesh, "hi", '{"x": 1}'))
@@ -95,7 +105,10 @@ async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Serve
         await ws.send(json.dumps({"response": True, "id": frame["id"], "ok": True, "data": {}}))
         assert json.loads((await answering)[1][0])["ok"] is True
         assert await asyncio.to_thread(cli, "kick", mesh, "--notice", "state", "--close", "not") == (0, [])
-    assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
+    assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == [
+        *("ann", "ann", "bea", "botty", "botty"),
+        *("ann", "botty", "botty"),
+    ]
 
 
 def test_the_help_of_option_lists_the_switches_with_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,8 +23,6 @@ from ravesvc.ctl.operations.status_view import StatusFacts, StatusView
 from ravesvc.ctl.ui import mesh_facts, output
 from ravesvc.errors import Code, RaveError
 
-# Changes within the pause are drawn together; without any, the interval updates the times.
-_REDRAW_PAUSE_S, _REDRAW_INTERVAL_S = 0.5, 5.0
 # Monitoring systems stop a plug-in after ten seconds.
 _CHECK_CALL_TIMEOUT_S = 8.0
 
@@ -61,7 +59,7 @@ MESH_KEYS = {
     ),
 }
 
-_WATCH = Argument("--watch", action="store_true", help="draw it again whenever something changes, until Ctrl-C")
+_WATCH = Argument("--watch", action="store_true", help="draw it again whenever something changes, until q or Ctrl-C")
 _CHECK = Argument("--check", action="store_true", help="print one line, for monitoring")
 
 
@@ -79,6 +77,10 @@ def _status(options: argparse.Namespace) -> int:
     (stopped by an operator) or stopped (it is not to run, or waits for its start). A mesh that the bot has left
     because it was alone there is stopped, with that reason: the bot comes back when there is company. Of the blocked
     meshes that discovery does not list any more, the latest 200 are shown. `ravectl blocklist list` has all.
+
+    With --watch the table has the screen for itself, and is drawn again whenever something changes. When there is no
+    room for all meshes, the arrow keys, PgUp, PgDn, Home and End scroll. q or Ctrl-C quits, and brings back what was
+    on the terminal before.
 
     When the service does not run, ravectl says why, and asks systemd which bots run on.
 
@@ -130,9 +132,7 @@ def _show_status(service: Service, options: argparse.Namespace) -> None:
     if options.json:
         output.print_json(_document(service))
     elif options.watch:
-        if not sys.stdout.isatty():
-            raise RaveError(Code.INVALID_ARGUMENT, "--watch is for a terminal", hint="--json is for programs")
-        service.run(_watch(service))
+        _watch(service)
     else:
         _draw(service.run(_facts(service)))
 
@@ -159,28 +159,13 @@ def _view(facts: StatusFacts) -> StatusView:
     return status_view.for_terminal(facts, shutil.get_terminal_size().columns)
 
 
-async def _watch(service: Service) -> None:
-    """Draw again and again, until the service is gone or the user interrupts."""
-    import asyncio
+def _watch(service: Service) -> None:
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        raise RaveError(Code.INVALID_ARGUMENT, "--watch is for a terminal", hint="--json is for programs")
+    # Imported here because no other command needs it.
+    from ravesvc.ctl.operations.watch_run import WatchRun
 
-    changed = asyncio.Event()
-    ended: list[RaveError] = []
-
-    def end(error: RaveError) -> None:
-        ended.append(error)
-        changed.set()
-
-    await service.on_change(changed.set)
-    await service.on_end(end)
-    while not ended:
-        changed.clear()
-        facts = await _facts(service)
-        output.clear()
-        _draw(facts)
-        await asyncio.sleep(_REDRAW_PAUSE_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), _REDRAW_INTERVAL_S)
-    raise ended[0]
+    service.run(WatchRun(service, lambda: _facts(service)).run())
 
 
 def _document(service: Service) -> dict[str, Any]:

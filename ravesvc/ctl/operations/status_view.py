@@ -145,7 +145,7 @@ def _with_reasons_below(rows: Sequence[Line], cells: int, least: Sequence[int]) 
         count -= 1
     wanted = _at_least(_USUAL_CELLS[:count], least)
     titles, *shown = columns.fit(_TITLES[:count], [row[:count] for row in rows], cells, (_TITLE,), wanted)
-    indent = columns.width(titles[0]) + columns.GAP_CELLS
+    indent = columns.width(titles[0]) + 2 * columns.GAP_CELLS
     return titles, [
         [row, [" " * indent + columns.cut(full[_REASON], cells - indent)]] if full[_REASON] else [row]
         for row, full in zip(shown, rows, strict=True)

@@ -20,7 +20,6 @@ from ravesvc.errors import RaveError
 _MAX_LINE_CHARS = 2000
 # A title has up to 300 characters, and stands in the middle of a line.
 _MAX_TITLE_CELLS = 40
-_HOME_AND_CLEAR = "\033[H\033[2J"
 
 
 def print_line(text: str, colour: str = "") -> None:
@@ -52,9 +51,39 @@ def redraw(text: str) -> None:
     sys.stdout.flush()
 
 
-def clear() -> None:
-    """Clear the terminal, and go on at its top."""
-    sys.stdout.write(_HOME_AND_CLEAR)
+def enter_screen() -> None:
+    """Go to the alternate screen, without a cursor, and without a new line for what is too long."""
+    _control("?1049h", "?25l", "?7l")
+
+
+def draw_screen(rows: Sequence[tuple[Sequence[str], Mapping[int, str]]], cells: int) -> None:
+    """Draw all rows of a screen of so many cells: for each its padded cells, and colours as for `print_row`.
+
+    Each cell is put at its place, so that one which the terminal draws wider than we think moves no other.
+    """
+    coloured = has_colours()
+    drawn = []
+    for number, (pieces, colours) in enumerate(rows, 1):
+        # Before the text: after a full line the last cell would be erased.
+        drawn.append(f"\033[{number}H\033[K")
+        at = 0
+        for which, piece in enumerate(pieces):
+            shown = columns.cut(printable(piece, _MAX_LINE_CHARS), cells - at) if at < cells else ""
+            colour = colours.get(which) if coloured else None
+            drawn.append(f"\033[{number};{at + 1}H{_coloured(shown, colour) if colour else shown}")
+            at += columns.width(piece) + columns.GAP_CELLS
+    sys.stdout.write("".join(drawn))
+    sys.stdout.flush()
+
+
+def leave_screen() -> None:
+    """Go back to the screen that was shown before, as it was."""
+    _control("?7h", "?25h", "?1049l")
+
+
+def _control(*functions: str) -> None:
+    sys.stdout.write("".join(f"\033[{each}" for each in functions))
+    sys.stdout.flush()
 
 
 def print_error(message: str) -> None:

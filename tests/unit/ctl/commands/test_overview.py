@@ -10,12 +10,11 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Variant, allow_all
-from ravesvc.ctl.commands import overview
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import memory
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
-from ravesvc.ctl.ui import columns, mesh_facts, output
+from ravesvc.ctl.ui import columns, mesh_facts
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.dbus.manager import _DETAILS
 from ravesvc.orchestrator.dbus.mesh import MeshObject
@@ -125,40 +124,6 @@ def test_status_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_to_watch_takes_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--watch"]) == Exit.FAILED
     assert "--watch is for a terminal" in capsys.readouterr().err
-
-
-def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_goes(
-    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(overview, "_REDRAW_PAUSE_S", 0.01)
-    monkeypatch.setattr(overview, "_REDRAW_INTERVAL_S", 30.0)
-
-    class Screen(Terminal):
-        """After the first drawing a mesh changes, after the second the service goes."""
-
-        def write(self, text: str) -> int:
-            if text == output._HOME_AND_CLEAR:
-                self.drawings += 1
-                service._loop.call_soon_threadsafe([self.change, service._stop.set][self.drawings - 1])
-            return super().write(text)
-
-        def change(self) -> None:
-            service.manager.described[0][2] = "starting"
-            mesh.set(Title="Another")
-            mesh._announce_changes()
-
-        drawings = 0
-
-    mesh = FakeMeshObject(allow_all)
-    service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
-    screen = Screen()
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main(["status", "--watch"]) == Exit.NOT_RUNNING
-    assert screen.drawings == 2
-    before, after = screen.getvalue().split(output._HOME_AND_CLEAR)[1:]
-    assert "starting" not in before
-    assert "starting" in after
-    assert "has gone away" in capsys.readouterr().err
 
 
 def test_a_list(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,9 +60,9 @@ outdated processes: 1 (ravectl roll)
 MESH      TITLE                           STATE         UP   USERS  MEM   RST
 1c2d3e4f  Friday film night with popcorn  connected     2h   12     21M   0
 9f8e7d6c  映画の夜                        disconnected  -    3      2.0G  17
-          can't connect to wss.example.test:443: Connection refused
+            can't connect to wss.example.test:443: Connection refused
 0a0b0c0d                                  blocked       -    0      -     0
-          the bot was kicked"""
+            the bot was kicked"""
 
 AT_40 = """\
 rave-orchestrator 0.1.0: 3 meshes, 1
@@ -74,9 +74,9 @@ outdated processes: 1 (ravectl roll)
 MESH      TITLE             STATE
 1c2d3e4f  Friday film nig…  connected
 9f8e7d6c  映画の夜          disconnected
-          can't connect to wss.example.…
+            can't connect to wss.exampl…
 0a0b0c0d                    blocked
-          the bot was kicked"""
+            the bot was kicked"""
 
 
 def test_in_a_file() -> None:

@@ -20,6 +20,14 @@ class Counts(NamedTuple):
     permissions: int
 
 
+class EntryPoint(NamedTuple):
+    """A module with commands that an installed package offers; `version` is the package's."""
+
+    name: str
+    module: str
+    version: str
+
+
 class Backend(Protocol):
     """The owner of admins, permissions, account, and of what rooms remember.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command import Registry
 from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import AlarmTimeout
@@ -35,14 +36,6 @@ _MAX_ERROR_CHARS = 300
 _MAX_ERRORS = 16
 # That many are named. All of them run.
 _MAX_LOADED = 64
-
-
-class EntryPoint(NamedTuple):
-    """A module that an installed package offers; `version` is the package's."""
-
-    name: str
-    module: str
-    version: str
 
 
 class Sources(NamedTuple):

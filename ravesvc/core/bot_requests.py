@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ravesvc.blocklist.blocklist import Blocklist
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import LEAVE
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.common.translation import gettext as _

@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 
 from ravesvc import names
-from ravesvc.bot.plugins import EntryPoint
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.common.text import printable
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, Counts
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, errors
 from ravesvc.common import json_fields
 from ravesvc.common.picture import Picture

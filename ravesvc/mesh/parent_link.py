@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ravesvc.bot.backend import Backend
+from ravesvc.bot.backend import Backend, EntryPoint
 from ravesvc.bot.command_names import Permission
-from ravesvc.bot.plugins import EntryPoint, Sources
+from ravesvc.bot.plugins import Sources
 from ravesvc.config.advice import Advice
 from ravesvc.config.worker_settings import Edition, Session
 from ravesvc.names import Announcement

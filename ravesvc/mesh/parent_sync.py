@@ -14,8 +14,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.parent_link import ParentApi

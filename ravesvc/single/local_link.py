@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ravesvc.bot.backend import Counts
+from ravesvc.bot.backend import Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
-from ravesvc.bot.plugins import EntryPoint, Sources
+from ravesvc.bot.plugins import Sources
 from ravesvc.common.picture import Picture
 from ravesvc.common.video import Video
 from ravesvc.config.advice import FOR_ONE_PROCESS

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from ravesvc.bot import builtin, plugins
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import EventKind
-from ravesvc.bot.plugins import EntryPoint, PluginLoader, Sources, load_file
+from ravesvc.bot.plugins import PluginLoader, Sources, load_file
 
 Run = Callable[[Any], Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.plugins import EntryPoint
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.core import command_packages
 
 

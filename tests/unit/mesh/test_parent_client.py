@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.backend import Backend, Counts
+from ravesvc.bot.backend import Backend, Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError

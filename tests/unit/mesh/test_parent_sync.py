@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync as sync_module

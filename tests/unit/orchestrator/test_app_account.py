@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.plugins import EntryPoint
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.core import command_packages, inventory
 from ravesvc.core import service as core_service

@@ -12,8 +12,8 @@ import pytest
 
 from ravesvc import names
 from ravesvc.blocklist.model import MeshMemory
+from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import FIXED_COMMANDS
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.translation import RemoteText, load, translate

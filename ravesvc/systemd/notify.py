@@ -5,14 +5,18 @@ Outside systemd every call does nothing, so that a program also runs from a term
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ravesvc.common.text import printable
+
+if TYPE_CHECKING:
+    # What has no event loop, as the step before the service starts, is spared the import.
+    import asyncio
 
 # A status is a line for people, which may have to name several things.
 MAX_STATUS_CHARS = 600
@@ -86,6 +90,8 @@ def sendable(status: str) -> bool:
 
 async def notify_ready() -> None:
     """Send `READY=1`, and wait until the manager has room for it: without it the start would time out."""
+    import asyncio
+
     manager = _manager()
     if manager:
         with manager, contextlib.suppress(OSError):
@@ -137,6 +143,8 @@ def watchdog_interval() -> float | None:
 
 async def feed_watchdog() -> None:
     """Send `WATCHDOG=1` for ever, as long as the event loop runs; wait for ever if the watchdog is off."""
+    import asyncio
+
     interval = watchdog_interval()
     while interval:
         notify("WATCHDOG=1")

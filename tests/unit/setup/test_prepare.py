@@ -5,6 +5,7 @@ import os
 import pwd
 import runpy
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -555,3 +556,10 @@ def test_run_as_a_program(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SystemExit) as e:
         runpy.run_module("ravesvc.setup.prepare", run_name="__main__")
     assert e.value.code == 78
+
+
+@pytest.mark.process
+def test_it_imports_no_event_loop() -> None:
+    """It runs before every start, and for each reload."""
+    code = "import sys, ravesvc.setup.prepare; sys.exit('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

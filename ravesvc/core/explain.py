@@ -49,7 +49,7 @@ def explain(facts: ExplainInput) -> list[str]:
         said.append(f"{failed} since a connection last held: {facts.memory.last_error}.")
     said.append(_unit(record))
     if record.worker.ready and facts.silence > 0:
-        said.append(f"Its process has answered {facts.silence:.0f} s ago.")
+        said.append(f"Its process answered {facts.silence:.0f} s ago.")
     said += [f"Plugins fail in it: {error}." for error in record.worker.command_errors]
     if record.worker.unshown:
         said.append(_unshown(record.worker.unshown))

@@ -88,7 +88,7 @@ def _after_stop(sight: MeshSight) -> str:
         case "blocked":
             return f"does not run, and stays blocked, because {sight.reason}. It is not held in addition"
         case "held":
-            return "does not run, and is held until it is started"
+            return "is stopped, and held until it is started"
         case state if state and state not in _IDLE:
             return "is being stopped, and held until it is started"
     return "does not run"

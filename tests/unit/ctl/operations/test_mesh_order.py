@@ -51,7 +51,7 @@ def test_what_will_not_be_connected_is_told_with_the_reason(sight: MeshSight, wo
             False,
             "is being stopped, and held until it is started",
         ),
-        (MeshSight("held", "it was stopped by an operator"), True, "does not run, and is held until it is started"),
+        (MeshSight("held", "it was stopped by an operator"), True, "is stopped, and held until it is started"),
         (
             MeshSight("blocked", "the bot was kicked"),
             True,

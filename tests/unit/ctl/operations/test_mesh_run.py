@@ -75,7 +75,7 @@ class Steps:
             "stop",
             [("connected",), ("stopping",), ("held", "it was stopped by an operator", "skip")],
             ["it is connected", "it is stopping"],
-            "does not run, and is held until it is started",
+            "is stopped, and held until it is started",
         ),
         (
             "restart",
@@ -108,7 +108,7 @@ def test_it_is_waited_until_it_is_done(
     ("verb", "state", "words"),
     [
         ("start", "connected", "runs already, and is connected"),
-        ("stop", "held", "does not run, and is held until it is started"),
+        ("stop", "held", "is stopped, and held until it is started"),
         ("restart", "connected", "has a new process, and is connected"),
     ],
 )

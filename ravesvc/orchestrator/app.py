@@ -161,6 +161,7 @@ class Orchestrator:
             bus, self._units, ExitNotes(Path(names.ENDED_DIRECTORY)), stop_limit_s=self._stop_limit_s
         )
         service = self._service = BotService(settings, self._runner, this_host())
+        log.show_titles(service.reconciler.title)
         self._edits = FileWatch(settings.blocklist_persist_path, service.blocklist_edited)
         self._config_edits = Settled(self._look_at_config)
         self._config_watch = FileWatch(Path(settings.file), self._config_edits.edited)

@@ -26,6 +26,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.media.library import Library, open_library
 from ravesvc.single.local_link import LocalParent
 from ravesvc.single.task_runner import TaskRunner
+from ravesvc.systemd.logging import show_titles
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class App:
         )
         # The name differs from that of a service on the same machine, since both must not run with one account.
         service = self._service = BotService(settings, self._runner, this_host("-single"), self._read_edits)
+        show_titles(service.reconciler.title)
         service.changed.connect(self._changed)
         service.round_ended.connect(self._round_ended)
         self.records = service.reconciler.records

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from ravesvc.common.log_fields import LogEvent, mesh_of, message_id
+from ravesvc.common.text import printable
 
 SOCKET = "/run/systemd/journal/socket"
 
@@ -18,16 +19,23 @@ PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logg
 
 # A much longer text would not fit into a datagram.
 _MAX_TEXT_CHARS = 32768
+# Strangers write titles.
+MAX_TITLE_CHARS = 100
 
 
 class JournalHandler(logging.Handler):
     """Sends each record as one entry; a record that the journal does not accept at once goes to `fallback`.
 
-    `unit_of(mesh)` names the unit of a mesh's bot, empty where it has none of its own.
+    `unit_of(mesh)` names the unit of a mesh's bot, empty where it has none of its own. The text about a mesh ends
+    with its title in brackets, for people; what scripts look for stands before it.
+
+    Attributes:
+        title_of: returns the title of a mesh, as strangers have written it; empty if it is not known.
     """
 
     def __init__(self, identifier: str, fallback: logging.Handler, unit_of: Callable[[str], str]) -> None:
         super().__init__()
+        self.title_of: Callable[[str], str] = lambda _mesh: ""
         self._identifier = identifier
         self._unit_of = unit_of
         self._fallback = fallback
@@ -49,17 +57,25 @@ class JournalHandler(logging.Handler):
     def _entry(self, record: logging.LogRecord) -> bytes:
         event: LogEvent | None = getattr(record, "rave_event", None)
         mesh = mesh_of(record)
+        title = printable(self.title_of(mesh), MAX_TITLE_CHARS) if mesh else ""
         fields = {
-            "MESSAGE": self.format(record)[:_MAX_TEXT_CHARS],
+            "MESSAGE": _with_title(self.format(record)[:_MAX_TEXT_CHARS], title),
             "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
             "RAVE_MESH": mesh,
+            "RAVE_TITLE": title,
             "RAVE_EVENT": event or "",
             "RAVE_UNIT": self._unit_of(mesh) if mesh else "",
             "MESSAGE_ID": message_id(record),
         }
         return b"".join(_field(name, text) for name, text in fields.items() if text)
+
+
+def _with_title(text: str, title: str) -> str:
+    """A text with a title at the end of its first line; a traceback has more lines."""
+    first, line_feed, rest = text.partition("\n")
+    return f"{first} [{title}]{line_feed}{rest}" if title else text
 
 
 def _field(name: str, text: str) -> bytes:

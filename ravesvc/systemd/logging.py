@@ -14,7 +14,7 @@ from ravesvc.common.dates import to_the_second
 from ravesvc.common.log_fields import mesh_of
 from ravesvc.common.text import printable
 from ravesvc.errors import RaveError
-from ravesvc.systemd.journal import PRIORITIES, JournalHandler
+from ravesvc.systemd.journal import MAX_TITLE_CHARS, PRIORITIES, JournalHandler
 
 # A line on a terminal.
 _MAX_LINE_CHARS = 4000
@@ -44,15 +44,17 @@ class _PrefixFormatter(_Formatter):
 
 
 class _LineFormatter(_Formatter):
-    """For a terminal, safe from control sequences: before each line stand its time and, if it has one, its mesh."""
+    """For a terminal, safe from control sequences: before each line stand time, mesh and title."""
 
     def __init__(self, mesh: str) -> None:
         super().__init__("%(levelname)s %(message)s")
         self._mesh = mesh
+        self.title_of: Callable[[str], str] = lambda _mesh: ""
 
     def format(self, record: logging.LogRecord) -> str:
         mesh = mesh_of(record) or self._mesh
-        prefix = f"{to_the_second(record.created)} " + (f"[{mesh}] " if mesh else "")
+        title = printable(self.title_of(mesh), MAX_TITLE_CHARS) if mesh else ""
+        prefix = " ".join([to_the_second(record.created), *(f"[{each}]" for each in (mesh, title) if each), ""])
         lines = super().format(record).splitlines()
         return "\n".join(f"{prefix}{printable(line, _MAX_LINE_CHARS)}" for line in lines)
 
@@ -97,6 +99,14 @@ def set_up(
     # Of libraries only warnings and errors: their other entries may contain secrets.
     for library in ("websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def show_titles(title_of: Callable[[str], str]) -> None:
+    """From now on, have each entry about a mesh show its title; `title_of(mesh)` is empty if it is not known."""
+    for handler in logging.getLogger().handlers:
+        for part in handler, handler.formatter:
+            if isinstance(part, JournalHandler | _LineFormatter):
+                part.title_of = title_of
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -86,7 +86,9 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
     site.control.kick(kicked)
     site.wait_state([kicked], "blocked")
     (blocked,) = entries(site, f"RAVE_MESH={kicked} RAVE_EVENT=blocked")
-    assert blocked["MESSAGE"] == f"Mesh {kicked} is blocked by service: the bot was kicked"
+    title = site.mesh(kicked, "Title")
+    assert blocked["MESSAGE"] == f"Mesh {kicked} is blocked by service: the bot was kicked [{title}]"
+    assert blocked["RAVE_TITLE"] == title
     assert blocked["PRIORITY"] == "4"
     assert blocked["_SYSTEMD_UNIT"] == "rave-orchestrator.service"
     assert blocked["SYSLOG_IDENTIFIER"] == "rave-orchestrator"
@@ -110,14 +112,14 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
         return all(text in said for text in wanted) and other not in said
 
     eventually(told, "ravectl logs has all of it")
-    shown, title = site.sh("ravectl logs -n 200"), site.mesh(other, "Title")
+    shown, others = site.sh("ravectl logs -n 200"), site.mesh(other, "Title")
     for source in "bot", "service":
-        assert f" [{other[:8]} {title}] {source}: " in shown
-    assert f" [{kicked[:8]} " in shown
+        assert f" [{other[:8]} {others}] {source}: " in shown
+    assert f" [{kicked[:8]} {title}] bot: " in shown
     assert " UTC service: " in shown, "what is about no mesh"
     site.sh("systemctl stop rave-orchestrator")
     assert len(site.sh(f"ravectl logs -n 3 {other}").splitlines()) == 3
-    assert f" [{other[:8]}] bot: " in site.sh("ravectl logs -n 200")
+    assert f" [{other[:8]} {others}] service: " in site.sh("ravectl logs -n 200")
 
 
 # Taken over: what it says of itself would clear the screen of an operator who looks, and is nothing that a bot says.

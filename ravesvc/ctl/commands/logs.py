@@ -42,8 +42,8 @@ def _logs(options: argparse.Namespace) -> None:
     with the mesh. Without a mesh it shows what all bots and the service have logged.
 
     Each line has the time, the beginning of the mesh's id and the title that it has now, and who has logged it: bot,
-    service or systemd. Without the service there are no titles, and a mesh has to be given with its full id. At a
-    terminal less(1) shows the log, unless SYSTEMD_PAGER or PAGER is empty or cat.
+    service or systemd. While the service does not run, a mesh has to be given with its full id, and titles are those
+    that the service has logged. At a terminal less(1) shows the log, unless SYSTEMD_PAGER or PAGER is empty or cat.
 
     Examples:
         ravectl logs --follow
@@ -53,7 +53,8 @@ def _logs(options: argparse.Namespace) -> None:
     from ravesvc.ctl.operations import journal
     from ravesvc.ctl.ui.pager import paged
 
-    mesh, titles = _look_up(options.mesh)
+    mesh, known = _look_up(options.mesh)
+    logged: dict[str, str] = {}
     words = ["--follow"] if options.follow else []
     words += [f"--lines={options.lines}"] if options.lines is not None else []
     words += journal.matches(mesh) if mesh else journal.matches_of_all()
@@ -63,7 +64,10 @@ def _logs(options: argparse.Namespace) -> None:
         contextlib.closing(journal.entries(words)) as entries,
     ):
         for entry in entries:
-            about = f"[{_name(entry.mesh, titles)}] " if entry.mesh else ""
+            if entry.title:
+                logged[entry.mesh] = entry.title
+            title = known.get(entry.mesh) or logged.get(entry.mesh, "")
+            about = f"[{_name(entry.mesh, title)}] " if entry.mesh else ""
             head = f"{dates.with_seconds(entry.at)} {about}{entry.source}: "
             colour = _colour(entry.priority) if coloured else ""
             for line in entry.text.splitlines() or [""]:
@@ -84,10 +88,10 @@ def _look_up(text: str | None) -> tuple[str, Mapping[str, str]]:
         return found.id, {found.id: found.title}
 
 
-def _name(mesh: str, titles: Mapping[str, str]) -> str:
+def _name(mesh: str, title: str) -> str:
     """The mesh in front of a line about it: the beginning of its id, and its title if that is known."""
-    title = columns.cut(printable(titles.get(mesh, ""), _MAX_TITLE_CHARS), _MAX_TITLE_CELLS)
-    return f"{mesh[:_SHORT_ID_CHARS]} {title}".rstrip()
+    shown = columns.cut(printable(title, _MAX_TITLE_CHARS), _MAX_TITLE_CELLS)
+    return f"{mesh[:_SHORT_ID_CHARS]} {shown}".rstrip()
 
 
 def _colour(priority: int) -> str:

@@ -12,7 +12,7 @@ from ravesvc.errors import Code, RaveError
 
 # A bot's line has at most 48 kB (LineMax=). journalctl writes it with up to five characters for each byte.
 _MAX_ENTRY_BYTES = 1 << 19
-_FIELDS = ("MESSAGE", "PRIORITY", "_PID", "_SYSTEMD_UNIT", "UNIT", "RAVE_MESH")
+_FIELDS = ("MESSAGE", "PRIORITY", "_PID", "_SYSTEMD_UNIT", "UNIT", "RAVE_MESH", "RAVE_TITLE")
 _PID_OF_SYSTEMD = "1"
 
 
@@ -24,6 +24,7 @@ class JournalEntry(NamedTuple):
         priority: a number of syslog(3): 0 is the most urgent, 7 is for debugging.
         mesh: the id of the mesh that it is about; empty if it is about none.
         source: who has written it: bot, service or systemd.
+        title: the title that the mesh had then, if the service has written it; may be empty.
         text: what it says, on one line or several. A bot that was taken over may write anything.
     """
 
@@ -31,6 +32,7 @@ class JournalEntry(NamedTuple):
     priority: int
     mesh: str
     source: str
+    title: str
     text: str
 
 
@@ -99,8 +101,11 @@ def read(line: bytes) -> JournalEntry | None:
         mesh, source = bot, "bot"
     else:
         mesh, source = values["RAVE_MESH"] if names.is_mesh_id(values["RAVE_MESH"]) else "", "service"
+    # Bots can't send fields. The title is at the end of the text as well, for those who read it by journalctl(1).
+    title = values["RAVE_TITLE"] if mesh and source == "service" else ""
+    text = values["MESSAGE"].removesuffix(f" [{title}]" if title else "")
     priority = int(values["PRIORITY"]) if values["PRIORITY"] in tuple("01234567") else 6
-    return JournalEntry(at, priority, mesh, source, values["MESSAGE"])
+    return JournalEntry(at, priority, mesh, source, title, text)
 
 
 def _text(value: Any) -> str:

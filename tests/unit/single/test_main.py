@@ -263,4 +263,4 @@ def test_the_program_in_the_readme(site: SingleSite, tmp_path: Path) -> None:
         program.send_signal(signal.SIGINT)
         _, log = program.communicate(timeout=20)
     assert program.returncode == 0
-    assert f"[{site.mesh}] INFO Connected to localhost\n" in log
+    assert f"[{site.mesh}] [A film] INFO Connected to localhost\n" in log

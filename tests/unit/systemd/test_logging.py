@@ -135,6 +135,27 @@ def test_what_explains_an_entry_depends_on_the_cause(received: Journal, cause: s
         assert entry["MESSAGE_ID"] == CAUSE_MESSAGE_IDS[LogEvent.BLOCKED, cause]
 
 
+def test_the_journal_gets_the_title_of_a_mesh(received: Journal) -> None:
+    titles = {"m1": "Film\x1b[2J night\n" + "x" * 300}
+    with set_up(logging.INFO):
+        log.show_titles(lambda mesh: titles.get(mesh, ""))
+        ours = logging.getLogger("ravesvc.test")
+        for mesh in "m1", "m2", "":
+            ours.info("in\nthere", extra=about(mesh))
+    shown = "Film?[2J night?" + "x" * 85
+    entries = [received.entry() for _ in range(3)]
+    assert [entry.get("RAVE_TITLE") for entry in entries] == [shown, None, None]
+    assert [entry["MESSAGE"] for entry in entries] == [f"in [{shown}]\nthere", "in\nthere", "in\nthere"]
+
+
+def test_a_terminal_gets_the_title_of_a_mesh(capfd: pytest.CaptureFixture[str]) -> None:
+    with set_up(logging.INFO):
+        log.show_titles({"m1": "Film\x1b night", "m2": ""}.__getitem__)
+        for mesh in "m1", "m2":
+            logging.getLogger("ravesvc.test").info("in", extra=about(mesh))
+    assert without_times(capfd.readouterr().err) == ["[m1] [Film? night] INFO in", "[m2] INFO in"]
+
+
 def test_the_journal_gets_no_unit_where_bots_have_none(received: Journal) -> None:
     with set_up(logging.INFO):
         logging.getLogger("ravesvc.test").info("in", extra=about("m1", LogEvent.CONNECTED))

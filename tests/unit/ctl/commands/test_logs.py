@@ -109,6 +109,28 @@ def test_without_the_service_there_are_no_titles(log: Journal, capsys: pytest.Ca
     assert log.called == journal.matches(MESH)
 
 
+def test_without_the_service_titles_are_those_that_it_has_logged(
+    log: Journal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about_mesh = {"_SYSTEMD_UNIT": SERVICE, "RAVE_MESH": MESH}
+    log.write(
+        # A bot that was taken over has nothing to say here.
+        entry("I am it [Root]", _SYSTEMD_UNIT=BOT, RAVE_TITLE="Root", RAVE_MESH=MESH),
+        entry("It is connected [Film night]", RAVE_TITLE="Film night", **about_mesh),
+        entry("Hello", _SYSTEMD_UNIT=BOT),
+        entry("It is blocked [Quiz\x1b]", RAVE_TITLE="Quiz\x1b", **about_mesh),
+        entry("It has ended []", **about_mesh),
+    )
+    assert main(["logs"]) == 0
+    assert [line.partition(" UTC ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        f"[{SHORT}] bot: I am it [Root]",
+        f"[{SHORT} Film night] service: It is connected",
+        f"[{SHORT} Film night] bot: Hello",
+        f"[{SHORT} Quiz?] service: It is blocked",
+        f"[{SHORT} Quiz?] service: It has ended []",
+    ]
+
+
 def test_without_the_service_a_mesh_has_to_be_given_in_full(log: Journal) -> None:
     assert main(["logs", SHORT]) == Exit.NOT_RUNNING
     assert not log.was_called

@@ -16,6 +16,7 @@ from ravesvc.errors import Code, RaveError
 # Longer than a process may take to start, or by default to stop.
 _TIMEOUT_S = 90.0
 _REDRAW_S = 0.2
+_SHORT_ID_CHARS = 8
 
 
 class MeshRun:
@@ -89,8 +90,9 @@ class MeshRun:
         while not self._order.reached(self._mesh, sight := await self._look()):
             words = self._order.done
             left = deadline - loop.time()
-            step = f"Waiting until mesh {self._mesh} is {self._order.goal}: {sight.words()}"
-            self._display.show(step, left)
+            # Short, because a spinner has one line.
+            short = self._mesh.id[:_SHORT_ID_CHARS]
+            self._display.show(f"Waiting until mesh {short} is {self._order.goal}; it is {sight.state}", left)
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()

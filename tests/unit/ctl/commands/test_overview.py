@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import select
+import struct
 import sys
-from collections.abc import Iterator
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -12,7 +19,7 @@ from ravesvc import names
 from ravesvc.bus import Variant, allow_all
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
-from ravesvc.ctl.operations import memory
+from ravesvc.ctl.operations import memory, watch_run
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
 from ravesvc.ctl.ui import columns, mesh_facts
 from ravesvc.errors import Code, RaveError
@@ -124,6 +131,92 @@ def test_status_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_to_watch_takes_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--watch"]) == Exit.FAILED
     assert "--watch is for a terminal" in capsys.readouterr().err
+
+
+class Operator(threading.Thread):
+    """Sits at a pseudo-terminal, waits for each text, and then does something. `shown` is all that was written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: tuple[str, Callable[[Operator], object]]) -> None:
+        super().__init__()
+        self._steps = steps
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 120, 0, 0))
+        self._keyboard, self._screen = os.fdopen(slave, "r"), os.fdopen(os.dup(slave), "w")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stdin", self._keyboard)
+        monkeypatch.setattr(sys, "stdout", self._screen)
+        self.shown = ""
+        self._missed = ""
+
+    def run(self) -> None:
+        for text, act in self._steps:
+            begun = len(self.shown)
+            while text not in self.shown[begun:]:
+                if not self._read(10):
+                    # Else the test would wait as well.
+                    self._missed = text
+                    self.type("q")
+                    return
+            act(self)
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def _read(self, timeout: float) -> bool:
+        ready = bool(select.select([self._master], [], [], timeout)[0])
+        if ready:
+            self.shown += os.read(self._master, 65536).decode()
+        return ready
+
+    def __enter__(self) -> Operator:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join()
+        while self._read(0):
+            pass
+        self._keyboard.close()
+        self._screen.close()
+        os.close(self._master)
+        assert not self._missed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("service")
+def test_what_is_watched_is_scrolled_until_q(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "rows 1-2 of 3", "rows 2-3 of 3"
+    keys = [
+        (first, "\x1b[B"),
+        (second, "\x1b[5~"),
+        (first, "\x1b[F"),
+        (second, "\x1b[A"),
+        (first, "\x1b[6~"),
+        (second, "\x1b[H"),
+        (first, "q"),
+    ]
+    with Operator(monkeypatch, *((text, partial(Operator.type, keys=typed)) for text, typed in keys)) as operator:
+        assert main(["status", "--watch"]) == 0
+    assert operator.shown.startswith("\x1b[?1049h\x1b[?25l\x1b[?7l")
+    assert operator.shown.endswith("\x1b[?7h\x1b[?25h\x1b[?1049l")
+
+
+@pytest.mark.slow
+def test_a_change_is_drawn_until_the_service_goes(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch_run, "_REDRAW_PAUSE_S", 0.01)
+
+    def change() -> None:
+        service.manager.described[1][2] = "starting"
+        service.manager.set(Status="another")
+
+    def in_service(what: Callable[[], None]) -> Callable[[Operator], object]:
+        return lambda _: service._loop.call_soon_threadsafe(what)
+
+    with Operator(monkeypatch, ("connected", in_service(change)), ("starting", in_service(service._stop.set))):
+        assert main(["status", "--watch"]) == Exit.NOT_RUNNING
+    assert "has gone away" in capsys.readouterr().err
 
 
 def test_a_list(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

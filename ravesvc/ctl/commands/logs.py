@@ -81,7 +81,7 @@ def _look_up(text: str | None) -> tuple[str, Mapping[str, str]]:
     """
     if text is None or names.is_mesh_id(text):
         with contextlib.suppress(RaveError), connected() as service:
-            return text or "", mesh_lookup.titles(service)
+            return text or "", mesh_lookup.listed_titles(service)
         return text or "", {}
     with connected() as service:
         found = mesh_lookup.find(service, text)

@@ -49,8 +49,8 @@ def find(service: Service, text: str) -> FoundMesh:
     several do.
     """
     if names.is_mesh_id(text):
-        return FoundMesh(text, _listed_titles(service).get(text, ""))
-    known = titles(service)
+        return FoundMesh(text, listed_titles(service).get(text, ""))
+    known = _titles(service)
     if found := _with_beginning(known, text):
         return _only(known, found, f"an id that begins with {text}")
     if found := _with_title(known, text):
@@ -63,10 +63,16 @@ def find(service: Service, text: str) -> FoundMesh:
     raise RaveError(Code.NO_SUCH_MESH, what, hint="ravectl list shows the meshes that there are")
 
 
-def titles(service: Service) -> dict[str, str]:
-    """The titles of all meshes that the service knows, by id; empty for a mesh without a title."""
+def listed_titles(service: Service) -> dict[str, str]:
+    """By id, the titles of the meshes that are listed, run, or were blocked lately; empty for one without a title."""
+    (meshes,) = service.call("ListMeshes")
+    return {mesh: title for mesh, title, *_ in meshes}
+
+
+def _titles(service: Service) -> dict[str, str]:
+    """The same of all meshes that the service knows. The blocklist may have thousands."""
     (entries,) = service.call("DescribeEntries", interface=names.BLOCKLIST_INTERFACE)
-    return {mesh: title for mesh, title, *_ in entries} | _listed_titles(service)
+    return {mesh: title for mesh, title, *_ in entries} | listed_titles(service)
 
 
 def _only(known: Mapping[str, str], found: Sequence[str], what: str) -> FoundMesh:
@@ -90,9 +96,3 @@ def _with_title(known: Mapping[str, str], text: str) -> list[str]:
     folded = {mesh: title.strip().casefold() for mesh, title in known.items()}
     whole = sorted(mesh for mesh, title in folded.items() if title == wanted)
     return whole or sorted(mesh for mesh, title in folded.items() if wanted in title)
-
-
-def _listed_titles(service: Service) -> dict[str, str]:
-    """The titles of the meshes that the service shows, by id."""
-    (meshes,) = service.call("ListMeshes")
-    return {mesh: title for mesh, title, *_ in meshes}

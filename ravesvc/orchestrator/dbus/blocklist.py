@@ -15,6 +15,8 @@ from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.polkit import AccessCheck
 
 _MAX_DETAIL_CHARS = 200
+# Twenty thousand entries have to fit into a message.
+_MAX_TITLE_CHARS = 100
 # Microseconds; a hundred years stand for a block without an end.
 _MAX_USEC = 100 * 365 * 24 * 3600 * 1_000_000
 # Entries in one call: each is announced, and no other call is served meanwhile.
@@ -64,9 +66,12 @@ class BlocklistObject(Interface):
     async def describe_entries(self, call: Call) -> list[tuple[str, str, str, int, int, str, str, int]]:
         """Of every entry the columns of ListEntries, and after the id the title of the mesh when it was blocked.
 
-        The title is empty if it was not known.
+        The title is empty if it was not known, and has at most 100 characters.
         """
-        return [(block.mesh, block.title, *self._columns(block)) for block in self._oldest_first()]
+        return [
+            (block.mesh, printable(block.title, _MAX_TITLE_CHARS), *self._columns(block))
+            for block in self._oldest_first()
+        ]
 
     @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
     async def get_stats(self, call: Call) -> tuple[int, int, int]:

@@ -153,11 +153,11 @@ async def test_the_entries_are_listed_the_oldest_first(bus_address: str, path: P
 
 async def test_the_titles_of_entries(bus_address: str, path: Path) -> None:
     async with site_on(bus_address, path) as site:
-        site.titles[MESH] = "Film\x00 night"
+        site.titles[MESH] = "Film\x00 night" + "!" * 300
         await site.blocks.add(MESH, Reason.KICKED)
         await site.blocks.add(OTHER, Reason.HELD)
         (described,) = await site.ask("DescribeEntries")
-        assert [each[:2] for each in described] == [[MESH, "Film? night"], [OTHER, ""]]
+        assert [each[:2] for each in described] == [[MESH, "Film? night" + "!" * 89], [OTHER, ""]]
         # The other columns are those of ListEntries.
         assert [[[mesh, *more] for mesh, _, *more in described]] == await site.ask("ListEntries")
         assert site.access.rights[0] == ("DescribeEntries", PolkitAction.READ)

@@ -156,3 +156,14 @@ def test_files_from_an_editor_of_windows_are_read(stopped: Site) -> None:
     said = site.sh(f"journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={start}")
     assert said
     assert "can't be used" not in said
+
+
+def test_a_rave_yaml_that_all_users_can_read_is_warned_about(site: Site) -> None:
+    site.run_fleet(1)
+    site.sh("chmod 0644 /etc/rave/rave.yaml; systemctl restart rave-orchestrator")
+    mend = "chown root:rave /etc/rave/rave.yaml && chmod 0640 /etc/rave/rave.yaml"
+    for said in check(site), site.machine.journal("-u", "rave-orchestrator"):
+        assert "/etc/rave/rave.yaml: its mode 0644 lets all users read what is secret: client_identity." in said
+        assert f"({mend})" in said
+    site.sh(mend)
+    assert check(site) == "/etc/rave/rave.yaml is fine.\n"

@@ -527,7 +527,7 @@ def test_the_manual_page_lists_every_file_that_is_for_the_administrator_to_chang
 
 
 def test_a_reload_of_the_parent_is_a_command_that_can_fail() -> None:
-    # Type=notify-reload sends a signal, before the command has left the settings of the bots.
+    # With Type=notify-reload it would be a signal as well, which can't fail.
     assert value(names.ORCHESTRATOR_UNIT, "Type") == "notify"
     assert value(names.ORCHESTRATOR_UNIT, "ExecReload") == f"{value(names.ORCHESTRATOR_UNIT, 'ExecStartPre')} reload"
     # A bot has nothing to read again.

@@ -509,6 +509,6 @@ def describe(change: BlocklistChange) -> str:
         case What.BLOCKED:
             return f"Mesh {block.mesh} is blocked by {change.actor}: {block.describe()}"
         case What.RELEASED:
-            return f"Mesh {block.mesh} is no longer blocked ({block.describe()})"
+            return f"Mesh {block.mesh} is no longer blocked (the reason was: {block.describe()})"
         case What.UNBLOCKED:
-            return f"Mesh {block.mesh} is unblocked by {change.actor} ({block.describe()})"
+            return f"Mesh {block.mesh} is unblocked by {change.actor} (the reason was: {block.describe()})"

@@ -25,11 +25,6 @@ def to_the_second(seconds: float) -> str:
     return _written(seconds, _SECONDS)
 
 
-def with_seconds(seconds: float) -> str:
-    """The same with seconds: "2026-11-30 10:21:05 UTC"."""
-    return _written(seconds, _SECONDS)
-
-
 def dates(times: Sequence[float]) -> list[str]:
     """The times of one list, in seconds since the epoch; "-" for 0, which is none.
 

@@ -55,8 +55,9 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     if not entries:
         output.print_line("The blocklist is empty.")
         return
-    since = output.date_column([entry[3] for entry in entries])
-    until = output.date_column([entry[4] for entry in entries])
+    # All in one form.
+    dates = output.date_column([entry[3] for entry in entries] + [entry[4] for entry in entries])
+    since, until = dates[: len(entries)], dates[len(entries) :]
     rows = [
         [
             *(mesh, output.title(title), reason, begin),

@@ -68,7 +68,7 @@ def _logs(options: argparse.Namespace) -> None:
                 logged[entry.mesh] = entry.title
             title = known.get(entry.mesh) or logged.get(entry.mesh, "")
             about = f"[{_name(entry.mesh, title)}] " if entry.mesh else ""
-            head = f"{dates.with_seconds(entry.at)} {about}{entry.source}: "
+            head = f"{dates.to_the_second(entry.at)} {about}{entry.source}: "
             colour = _colour(entry.priority) if coloured else ""
             for line in entry.text.splitlines() or [""]:
                 output.print_line(head + line, colour)

@@ -81,7 +81,8 @@ def _only(known: Mapping[str, str], found: Sequence[str], what: str) -> FoundMes
         return FoundMesh(found[0], known[found[0]])
     shown = ", ".join(str(FoundMesh(mesh, known[mesh])) for mesh in found[:_MAX_SHOWN])
     more = ", ..." if len(found) > _MAX_SHOWN else ""
-    raise RaveError(Code.INVALID_ARGUMENT, f"{count(len(found), 'mesh')} have {what}", hint=f"{shown}{more}")
+    hint = f"name one of them by its id: {shown}{more}"
+    raise RaveError(Code.INVALID_ARGUMENT, f"{count(len(found), 'mesh')} have {what}", hint=hint)
 
 
 def _with_beginning(known: Mapping[str, str], text: str) -> list[str]:

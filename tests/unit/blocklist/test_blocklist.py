@@ -613,8 +613,8 @@ def test_a_change_in_words() -> None:
     words = {what: describe(BlocklistChange(what=what, block=block, actor="root")) for what in What}
     assert words == {
         What.BLOCKED: "Mesh m is blocked by root: its process failed too often: signal SIGSEGV",
-        What.RELEASED: "Mesh m is no longer blocked (its process failed too often: signal SIGSEGV)",
-        What.UNBLOCKED: "Mesh m is unblocked by root (its process failed too often: signal SIGSEGV)",
+        What.RELEASED: "Mesh m is no longer blocked (the reason was: its process failed too often: signal SIGSEGV)",
+        What.UNBLOCKED: "Mesh m is unblocked by root (the reason was: its process failed too often: signal SIGSEGV)",
     }
 
 

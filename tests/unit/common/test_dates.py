@@ -33,7 +33,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, utc: N
 def test_a_date_names_its_zone(column: str, sentence: str) -> None:
     assert dates.date(MORNING) == column
     assert dates.in_sentence(MORNING) == sentence
-    assert dates.with_seconds(MORNING) == sentence.replace(" at ", " ")
+    assert dates.to_the_second(MORNING) == sentence.replace(" at ", " ")
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin"], indirect=True)

@@ -270,9 +270,9 @@ def test_the_list(service: FakeService, capsys: pytest.CaptureFixture[str]) -> N
     service.blocklist.titles[FIRST] = "A\x1b film"
     assert main(["blocklist", "list"]) == 0
     assert capsys.readouterr().out == (
-        f"{'MESH':36}  TITLE    REASON   SINCE                    UNTIL                 BY       COUNT  DETAIL\n"
-        f"{BLOCKED}  -        kicked   2024-01-08 10:00:00 UTC  for ever              service  1\n"
-        f"{FIRST}  A? film  crashes  2024-01-08 10:00:00 UTC  2024-01-08 11:00 UTC  alice    12     exit?[2J\n"
+        f"{'MESH':36}  TITLE    REASON   SINCE                    UNTIL                    BY       COUNT  DETAIL\n"
+        f"{BLOCKED}  -        kicked   2024-01-08 10:00:00 UTC  for ever                 service  1\n"
+        f"{FIRST}  A? film  crashes  2024-01-08 10:00:00 UTC  2024-01-08 11:00:00 UTC  alice    12     exit?[2J\n"
     )
     service.blocklist.entries.clear()
     assert main(["blocklist", "list"]) == 0

@@ -70,7 +70,7 @@ def test_a_part_of_several_titles_means_none_of_them() -> None:
     with pytest.raises(RaveError, match="2 meshes have 'FIL' in their titles") as e:
         find("FIL")
     assert e.value.code is Code.INVALID_ARGUMENT
-    assert e.value.hint == f"{FILM} (Film), {TWIN} (Film night: Straße)"
+    assert e.value.hint == f"name one of them by its id: {FILM} (Film), {TWIN} (Film night: Straße)"
 
 
 def test_what_strangers_have_written_is_bounded_and_printable(service: FakeService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ravesvc import names
+from ravesvc.common.text import count
 from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
@@ -32,8 +33,9 @@ def _check(options: argparse.Namespace) -> Exit:
     can use them in their sandbox. Each mistake is one line on standard error with file, line, key and how to fix it.
     The service says the same in its log when a mistake keeps it from starting.
 
-    What is allowed but hardly meant is a line too: a time span in milliseconds without their unit, or a file with
-    secrets that other users can read. It keeps nothing from starting, and the service says it in its log as well.
+    What is allowed but hardly meant is a line that begins with "warning: ": a time span in milliseconds without their
+    unit, or a file with secrets that other users can read. It keeps nothing from starting, and the service says it in
+    its log as well.
 
     Without a mistake it lists the keys of client_identity that are still missing. The service runs without them, but
     starts no bot.
@@ -48,21 +50,23 @@ def _check(options: argparse.Namespace) -> Exit:
     from ravesvc.setup.check import check, check_files, check_identity, remarks, warnings
 
     settings, problems = check(options.file)
-    warned = warnings(settings) if settings else []
-    for warning in warned:
-        output.print_problem(warning)
+    warned, lacking = [], []
     if settings:
-        problems = check_files(settings)
+        problems, warned, lacking = check_files(settings), warnings(settings), check_identity(settings)
+    if not problems and not lacking:
+        found = f"has no mistake, but {count(len(warned), 'warning')}:" if warned else "is fine."
+        output.print_line(f"{options.file} {found}")
+    for warning in warned:
+        output.print_problem(f"warning: {warning}")
     for problem in problems:
         output.print_problem(str(problem))
     if settings is None or problems:
         return Exit.FAILED
-    if lacking := check_identity(settings):
+    if lacking:
         for problem in lacking:
             output.print_problem(str(problem))
         output.print_problem(f"{options.file} has no mistake, but no bot starts until these are set.")
         return Exit.FAILED
-    output.print_line(f"{options.file} {'has no mistake' if warned else 'is fine'}.")
     if settings.database:
         output.print_line(f"{settings.database.path} is fine.")
     for remark in remarks(settings):

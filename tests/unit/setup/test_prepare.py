@@ -375,9 +375,8 @@ def test_what_is_hardly_meant_is_told_as_ravectl_tells_it_and_keeps_nothing_from
     first, second = capfd.readouterr().err.splitlines(keepends=True)
     assert first == said
     assert second.startswith(f"{machine.config}: its mode 0644 lets all users read what is secret: ")
-    said = first + second
     ravectl(["config", "check", str(machine.config)])
-    assert capfd.readouterr().err.startswith(said)
+    assert capfd.readouterr().err.startswith(f"warning: {first}warning: {second}")
 
 
 def test_what_the_driver_does_not_take_is_told_before_the_start(

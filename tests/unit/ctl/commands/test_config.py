@@ -55,10 +55,15 @@ def test_what_is_hardly_meant_is_no_mistake(tmp_path: Path, capsys: pytest.Captu
     assert main(["config", "check", str(file)]) == Exit.OK
     heard = capsys.readouterr()
     (warning,) = heard.err.splitlines()
-    assert warning.startswith(f"{file}:10: blocklist_duration is set to 41 days")
+    assert warning.startswith(f"warning: {file}:10: blocklist_duration is set to 41 days")
     fine, language = heard.out.splitlines()
-    assert fine == f"{file} has no mistake."
+    assert fine == f"{file} has no mistake, but 1 warning:"
     assert language == "lang: bots answer in English, because they know de and en, but not fr."
+    file.chmod(0o644)
+    assert main(["config", "check", str(file)]) == Exit.OK
+    heard = capsys.readouterr()
+    assert [line.partition("/")[0] for line in heard.err.splitlines()] == ["warning: "] * 2
+    assert heard.out.startswith(f"{file} has no mistake, but 2 warnings:\n")
 
 
 def test_all_that_has_to_be_supplied_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

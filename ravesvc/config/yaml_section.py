@@ -141,11 +141,13 @@ class Section:
         least, most = option.least, option.most
         wanted = f"a time span such as 5s, 10min or 1h, from {least:g}s to {most:.0f}s"
         number = self._milliseconds(key, option, default)
-        meant = f"write {timespan.written(number / 1000)} if you mean milliseconds, as the Node.js bot has them"
-        hint = meant if number else ""
+        thousandth = timespan.written(number / 1000)
+        hint = f"write {thousandth} if you mean milliseconds, as the Node.js bot has them" if number else ""
         found = self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted, hint)
         if number and found == number:
-            self._warn(key, f"is set to {timespan.roughly(number)} ({meant}, else {number:.0f}s)")
+            means = f"{number:.0f} means {number:.0f} seconds, that is {timespan.roughly(number)}"
+            choice = f"if you mean milliseconds, write {thousandth}; if you mean seconds, write {number:.0f}s"
+            self._warn(key, f"{means} ({choice})")
         return found
 
     def _milliseconds(self, key: str, option: Option, default: float) -> float:
@@ -278,7 +280,7 @@ class Section:
 
     def _warn(self, key: str, message: str) -> None:
         findings, where = self._findings, self._path(key)
-        findings.warnings.append(f"{findings.file}:{findings.lines[where]}: {where} {message}")
+        findings.warnings.append(f"{findings.file}:{findings.lines[where]}: {where}: {message}")
 
     def _problem(self, node: yaml.Node, where: str, message: str, *, hint: str = "") -> None:
         file, line = self._findings.file, node.start_mark.line + 1

@@ -178,15 +178,18 @@ MILLISECONDS = "if you mean milliseconds, as the Node.js bot has them"
     [
         (
             "lang: en\nblocklist_duration: 3600000",
-            f"f.yaml:2: blocklist_duration is set to 41 days (write 1h {MILLISECONDS}, else 3600000s)",
+            "f.yaml:2: blocklist_duration: 3600000 means 3600000 seconds, that is 41 days "
+            "(if you mean milliseconds, write 1h; if you mean seconds, write 3600000s)",
         ),
         (
             "discovery_interval: 60000",
-            f"f.yaml:1: discovery_interval is set to 16 hours (write 1min {MILLISECONDS}, else 60000s)",
+            "f.yaml:1: discovery_interval: 60000 means 60000 seconds, that is 16 hours "
+            "(if you mean milliseconds, write 1min; if you mean seconds, write 60000s)",
         ),
         (
             "process_restart_delay: 500",
-            f"f.yaml:1: process_restart_delay is set to 8 minutes (write 500ms {MILLISECONDS}, else 500s)",
+            "f.yaml:1: process_restart_delay: 500 means 500 seconds, that is 8 minutes "
+            "(if you mean milliseconds, write 500ms; if you mean seconds, write 500s)",
         ),
     ],
 )

@@ -368,7 +368,9 @@ def test_what_is_hardly_meant_is_told_as_ravectl_tells_it_and_keeps_nothing_from
     machine.configure("blocklist_duration: 3600000\n")
     assert prepare.main() == 0
     said = capfd.readouterr().err
-    assert said.startswith(f"{machine.config}:4: blocklist_duration is set to 41 days (write 1h ")
+    assert said.startswith(
+        f"{machine.config}:4: blocklist_duration: 3600000 means 3600000 seconds, that is 41 days ("
+    )
     assert said.count("\n") == 1
     machine.config.chmod(0o644)
     assert prepare.main() == 0

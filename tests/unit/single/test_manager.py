@@ -70,7 +70,7 @@ def test_what_is_hardly_meant_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     assert BotManager.from_config(file).settings.blocklist_duration == 3600000
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
     first, second = (record.getMessage() for record in caplog.records)
-    assert first.startswith(f"{file}:1: blocklist_duration is set to 41 days (write 1h ")
+    assert first.startswith(f"{file}:1: blocklist_duration: 3600000 means 3600000 seconds, that is 41 days (")
     assert second.endswith(f"client_identity.request_hash_key (chmod 0600 {file})")
 
 

@@ -55,7 +55,9 @@ def test_what_is_hardly_meant_is_no_mistake(tmp_path: Path, capsys: pytest.Captu
     assert main(["config", "check", str(file)]) == Exit.OK
     heard = capsys.readouterr()
     (warning,) = heard.err.splitlines()
-    assert warning.startswith(f"warning: {file}:10: blocklist_duration is set to 41 days")
+    assert warning.startswith(
+        f"warning: {file}:10: blocklist_duration: 3600000 means 3600000 seconds, that is 41 days"
+    )
     fine, language = heard.out.splitlines()
     assert fine == f"{file} has no mistake, but 1 warning:"
     assert language == "lang: bots answer in English, because they know de and en, but not fr."

@@ -71,8 +71,11 @@ class Section:
             if not isinstance(key, yaml.ScalarNode):
                 self._problem(key, name or "the file", "has a key that is not a word")
                 continue
-            if key.value in self._nodes:
-                self._problem(key, self._path(key.value), "stands here twice", hint="delete one of the two")
+            if earlier := self._nodes.get(key.value):
+                first, second = (each.start_mark.line + 1 for each in (earlier[0], key))
+                where = f"in line {first}" if first == second else f"in lines {first} and {second}"
+                twice = f"stands here twice, {where}"
+                self._problem(key, self._path(key.value), twice, hint="delete one of the two")
             self._nodes[key.value] = (key, value)
 
     def section(self, key: str) -> Section:

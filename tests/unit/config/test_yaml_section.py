@@ -81,7 +81,11 @@ from tests.unit.config.option_values import bad, good
         ("- x", "f.yaml:1: the file must be a list of `key: value` lines"),
         ("[a]: b", "f.yaml:1: the file has a key that is not a word"),
         ("tls:\n  ? {a: b}\n  : c", "f.yaml:2: tls has a key that is not a word"),
-        ("limit: 1\nlimit: 2", "f.yaml:2: limit stands here twice (delete one of the two)"),
+        ("limit: 1\n\nlimit: 2", "f.yaml:3: limit stands here twice, in lines 1 and 3 (delete one of the two)"),
+        (
+            "tls: {ca_file: /a, ca_file: /b}",
+            "f.yaml:1: tls.ca_file stands here twice, in line 1 (delete one of the two)",
+        ),
         (
             "lang: en\ncommand_prefix: !",
             'f.yaml:2: command_prefix begins with ! and is not quoted (write it as command_prefix: "!")',

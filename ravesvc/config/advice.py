@@ -19,6 +19,7 @@ class Advice:
         restart: how to have another configuration used; `apply` the same for bots that run, which keep theirs.
         identity_check: what tells more about the keys of `client_identity` that are not set.
         no_config: how to get the configuration `{file}`, in `{directory}`.
+        all_options: what lists the options of rave.yaml.
         closed_config: what lets the configuration be read; `closed_database` the same for database.json, and
             `closed_authorities` for `tls.ca_file`.
         close_config: what lets no other users read `{file}`.
@@ -36,6 +37,7 @@ class Advice:
     apply: str
     identity_check: str
     no_config: str
+    all_options: str
     closed_config: str
     closed_database: str
     closed_authorities: str
@@ -57,6 +59,7 @@ FOR_SERVICE = Advice(
     apply="restart rave-orchestrator and run ravectl roll",
     identity_check="ravectl config check, as root, tells more",
     no_config=f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {{file}}",
+    all_options="rave.yaml(5) lists all",
     closed_config="root and the user rave must be able to read it; others try as root",
     closed_database=(
         "it must be a file of root:rave with mode 0640: chown root:rave {file} && chmod 0640 {file}; "
@@ -85,6 +88,7 @@ FOR_ONE_PROCESS = Advice(
     apply="start ravesvc again",
     identity_check="ravesvc tells more when it starts",
     no_config="mkdir -p -m 700 {directory}; ravesvc --example-config > {file}",
+    all_options="ravesvc --example-config lists all",
     closed_config=_READABLE,
     closed_database=_READABLE,
     closed_authorities=_READABLE,

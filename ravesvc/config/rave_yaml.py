@@ -126,7 +126,7 @@ def _config(top: Section, places: Places) -> Config:
 
     found = table.build(Config, value)
     for section in sections.values():
-        section.refuse_unknown(_NAMES)
+        section.refuse_unknown(_NAMES, places.advice.all_options)
     key_path = places.moved(found.videos.youtube_key_path)
     return dataclasses.replace(
         found,

@@ -234,14 +234,22 @@ class Section:
             return default
         return tuple(sorted({number for number in ids if number is not None}))
 
-    def refuse_unknown(self, options: Iterable[str]) -> None:
-        """Note every key that was not asked for. `options` are the whole names of all, and of sections."""
+    def refuse_unknown(self, options: Iterable[str], all_options: str) -> None:
+        """Note every key that was not asked for.
+
+        `options` are the whole names of all, and of sections; `all_options` says where they are listed.
+        """
         for name, (key, _) in self._nodes.items():
             if name not in self._known:
-                self._problem(key, self._path(name), "is not an option", hint=self._meant(name, options))
+                self._problem(
+                    key, self._path(name), "is not an option", hint=self._meant(name, options) or all_options
+                )
 
     def _meant(self, name: str, options: Iterable[str]) -> str:
-        """What to do about a key that is none here: it may belong elsewhere, or be misspelt."""
+        """What to do about a key that is none here: it may belong elsewhere, or be misspelt.
+
+        Empty for one at the top like which there is none: too many are known there.
+        """
         whole = {each.rpartition(".")[2]: each for each in options} | {each: each for each in options}
         if home := whole.get(name):
             return self._moved(home)
@@ -249,7 +257,7 @@ class Section:
             return f"did you mean {close}?"
         if close := nearest(name, whole):
             return f"did you mean {close.rpartition('.')[2]}? {self._moved(whole[close])}"
-        return "known here: " + ", ".join(self._known)
+        return "known here: " + ", ".join(self._known) if self._name else ""
 
     def _moved(self, home: str) -> str:
         section, _, key = home.rpartition(".")

@@ -77,6 +77,7 @@ from tests.unit.config.option_values import bad, good
             "f.yaml:1: tls.tls is not an option (tls belongs outside of tls: write it at the beginning of a line)",
         ),
         ("tls: {'': 1}", "f.yaml:1: tls.an empty key is not an option (known here: ca_file, insecure_hosts)"),
+        ("health_check_interval: 60000", "f.yaml:1: health_check_interval is not an option (rave.yaml(5) lists all)"),
         ("servers: x", "f.yaml:1: servers must be a list of `key: value` lines"),
         ("- x", "f.yaml:1: the file must be a list of `key: value` lines"),
         ("[a]: b", "f.yaml:1: the file has a key that is not a word"),

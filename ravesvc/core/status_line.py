@@ -1,4 +1,4 @@
-"""The service in one line: what `systemctl status`, `ravectl status` and the property `Status` say. Pure."""
+"""The service in one line, as `systemctl status` and the property `Status` say it, and a summary of it. Pure."""
 
 from __future__ import annotations
 
@@ -67,6 +67,11 @@ class Situation:
 
 def status_line(now: Situation) -> str:
     """What there is to say, the most important first."""
+    return _joined([summary(now), _commands(now.command_errors), now.config_note])
+
+
+def summary(now: Situation) -> str:
+    """The same without plugins and rave.yaml, for a reader who shows each error of a plugin on a line of its own."""
     said = [
         _nothing_starts(now),
         # A round that has failed says more.
@@ -78,10 +83,12 @@ def status_line(now: Situation) -> str:
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
         f"messages that were not shown by a server: {now.unshown}" if now.unshown else "",
-        _commands(now.command_errors),
-        now.config_note,
     ]
-    return "; ".join(sentence for sentence in said if sentence)
+    return _joined(said)
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    return "; ".join(sentence for sentence in sentences if sentence)
 
 
 def _nothing_starts(now: Situation) -> str:

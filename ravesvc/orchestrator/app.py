@@ -29,7 +29,7 @@ from ravesvc.config.options import Config
 from ravesvc.core.host_record import this_host
 from ravesvc.core.mesh_state import MeshState, command_errors, unshown
 from ravesvc.core.service import BotService
-from ravesvc.core.status_line import Situation, status_line
+from ravesvc.core.status_line import Situation, status_line, summary
 from ravesvc.core.video_requests import Videos
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.client import HelperClient
@@ -305,12 +305,13 @@ class Orchestrator:
             self._status.schedule()
 
     def _show_status(self) -> None:
-        status = status_line(self._situation())
+        situation = self._situation()
+        status = status_line(situation)
         self._blocklist.show()
         self._account.show(login_needed=self._service.login_needed)
         self._permissions.show()
         self._store.show()
-        self._manager.show(status)
+        self._manager.show(status, summary(situation))
         notify(f"STATUS={status}")
 
     def _kicks(self) -> list[float]:

@@ -206,12 +206,16 @@ def _head(facts: StatusFacts) -> list[str]:
         f"last discovery {age(facts.now - last / 1_000_000)} ago" if last else "no discovery yet",
         output.counts(status.get("Admins", 0), status.get("Permissions", 0)),
     ]
-    head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(counted)]
+    # An older service has no Summary.
+    summary = status.get("Summary", status.get("Status", ""))
+    head = [f"rave-orchestrator {status.get('Version', '')}: {summary}", ", ".join(counted)]
     if outdated := sum(mesh.outdated for mesh in facts.meshes):
         head.append(f"outdated processes: {outdated} (ravectl roll)")
     if reloaded := status.get("ReloadedOptions"):
         head.append(f"taken over by the last reload: {', '.join(reloaded)}")
     head += [f"plugins: {error}" for error in status.get("CommandErrors", [])]
+    if note := status.get("ConfigNote"):
+        head.append(note)
     return [printable(line, _MAX_HEAD_CHARS) for line in head]
 
 

@@ -80,6 +80,7 @@ STATUS_TYPES = {
     "Outages": "as",
     "Pauses": "as",
     "Plugins": "as",
+    "Summary": "s",
 }
 
 
@@ -167,6 +168,7 @@ class ManagerObject(Interface):
         self._starts = starts
         self._hosts = hosts
         self._config_file = config_file
+        self._summary = ""
         self.set(Version=__version__)
 
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
@@ -177,8 +179,8 @@ class ManagerObject(Interface):
         are Engine and Error of Store; BlocklistError (s), which is Error of Blocklist; States (a{su}), the number of
         meshes in each state; Blocks (a{su}), the number of entries of the blocklist for each reason; Obstacle (s),
         why no mesh is started, or empty; Outages (as), what most meshes fail by for no fault of their own, and Pauses
-        (as), which of Rave's hosts ask for a pause, a sentence each; and Plugins (as), the files and modules whose
-        plugins are in force in any mesh.
+        (as), which of Rave's hosts ask for a pause, a sentence each; Plugins (as), the files and modules whose
+        plugins are in force in any mesh; and Summary (s), the Status without what CommandErrors and ConfigNote say.
         """
         reasons = Counter(block.reason.value for block in self._blocklist.announced.values())
         more = {
@@ -191,6 +193,7 @@ class ManagerObject(Interface):
             "Outages": self._starts.outages.sentences()[:_MAX_SENTENCES],
             "Pauses": self._starts.pauses.all_words()[:_MAX_SENTENCES],
             "Plugins": plugins(self._reconciler.records.values()),
+            "Summary": self._summary,
         }
         properties = {**self.values(), **self._account.values(), **self._permissions.values()}
         return properties | {name: Variant(STATUS_TYPES[name], value) for name, value in more.items()}
@@ -409,8 +412,9 @@ class ManagerObject(Interface):
         await self._blocklist.reload()
         return await self._config_file.reload(digest)
 
-    def show(self, status: str) -> None:
-        """Take over what the parts say; `status` is one line for people."""
+    def show(self, status: str, summary: str) -> None:
+        """Take over what the parts say; `status` is one line for people, `summary` a part of it."""
+        self._summary = summary
         states = self._reconciler.states
         self.set(
             Status=status,

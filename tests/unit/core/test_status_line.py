@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ravesvc.core.status_line import Situation, status_line
+from ravesvc.core.status_line import Situation, status_line, summary
 from ravesvc.errors import Code, RaveError
 
 IDENTITY = RaveError(Code.IDENTITY, "Rave refuses us", hint="check the key")
@@ -83,6 +83,12 @@ pytestmark = pytest.mark.usefixtures("utc")
 )
 def test_the_line(situation: Situation, line: str) -> None:
     assert status_line(situation) == line
+
+
+def test_the_summary_leaves_out_what_has_lines_of_its_own() -> None:
+    situation = Situation(unshown=3, command_errors=["a.py: x"], config_note="rave.yaml has changed")
+    assert summary(situation) == "0 meshes; messages that were not shown by a server: 3"
+    assert status_line(situation) == f"{summary(situation)}; plugins fail: a.py: x; rave.yaml has changed"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def fill_store(fake: FakeService) -> None:
     manager.set_status(admins=2, permissions=1, account=True, login=False)
     manager.status |= {
         "Version": Variant("s", "0.2.0"),
-        "Status": Variant("s", "3 meshes, 1 connected, 1 blocked"),
+        "Summary": Variant("s", "3 meshes, 1 connected, 1 blocked"),
         "LastDiscoveryTimestamp": Variant("t", now_us - 2 * MINUTE_US),
     }
     manager.admins = [[ANN, ANN, MORNING_US], [BOB, ANN, MORNING_US + 20 * MINUTE_US]]

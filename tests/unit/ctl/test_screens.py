@@ -115,7 +115,7 @@ def fill(service: FakeService, count: int) -> None:
     service.manager.described = found
     service.manager.status |= {
         "Version": Variant("s", "0.2.0"),
-        "Status": Variant("s", f"{words(count, 'mesh')}, {counted}"),
+        "Summary": Variant("s", f"{words(count, 'mesh')}, {counted}"),
         "Admins": Variant("u", 2),
         "Permissions": Variant("u", 1),
         "States": Variant("a{su}", {state: states.count(state) for state in set(states)}),
@@ -212,7 +212,7 @@ def test_on_a_small_terminal_nothing_scrolls(
 def test_a_long_obstacle_leaves_room_for_the_table(service: FakeService, terminals: Terminals) -> None:
     fill(service, 20)
     why = "identity.client_key in rave.yaml is missing: it is the key of the client, and no part of this program. "
-    service.manager.status["Status"] = Variant("s", f"No mesh is started: {why * 4}")
+    service.manager.status["Summary"] = Variant("s", f"No mesh is started: {why * 4}")
     service.manager.status["CommandErrors"] = Variant("as", [f"/etc/rave/commands.d/{name}: {why}" for name in "abc"])
     compare("watch-80x24-obstacle", terminals.watch(80, 24).screen.text)
 

@@ -25,7 +25,7 @@ MESHES = [
 ]
 STATUS = {
     "Version": "0.1.0",
-    "Status": "3 meshes, 1 blocked, 1 connected, 1 disconnected",
+    "Summary": "3 meshes, 1 blocked, 1 connected, 1 disconnected",
     "Store": "embedded",
     "Admins": 2,
     "Permissions": 1,
@@ -123,12 +123,12 @@ def test_nothing_is_wider_than_the_terminal(found: list[tuple[str, str]], status
         MeshRow(f"{number:08d}{FIRST[8:]}", title, "disconnected", reason, 0, 99_999, 100, outdated=False)
         for number, (title, reason) in enumerate(found)
     ]
-    for line in status_view.for_terminal(facts(meshes, Status=status), cells).lines():
+    for line in status_view.for_terminal(facts(meshes, Summary=status), cells).lines():
         assert columns.width(columns.join(line)) <= cells
 
 
 def test_without_meshes_there_is_no_table() -> None:
-    nothing = StatusFacts({"Version": "0.1.0", "Status": "No mesh is started", "Store": "mongodb"}, [], {}, 0.0)
+    nothing = StatusFacts({"Version": "0.1.0", "Summary": "No mesh is started", "Store": "mongodb"}, [], {}, 0.0)
     for view in (status_view.for_file(nothing), status_view.for_terminal(nothing, 80)):
         assert drawn(view) == (
             "rave-orchestrator 0.1.0: No mesh is started\n"
@@ -136,9 +136,17 @@ def test_without_meshes_there_is_no_table() -> None:
         )
 
 
-def test_plugins_that_fail_are_named() -> None:
-    shown = drawn(status_view.for_file(facts([], CommandErrors=["/etc/rave/commands.d/a.py, line 3: no"])))
-    assert "\nplugins: /etc/rave/commands.d/a.py, line 3: no" in shown
+def test_a_plugin_that_fails_and_an_edit_of_rave_yaml_have_a_line_each() -> None:
+    error, note = "/etc/rave/commands.d/a.py, line 3: no", "rave.yaml has changed (lang): reload it"
+    more = {"Status": f"3 meshes; plugins fail: {error}; {note}", "CommandErrors": [error], "ConfigNote": note}
+    first, _, *others = drawn(status_view.for_file(facts([], **more))).splitlines()
+    assert first == "rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected"
+    assert others == [f"plugins: {error}", note]
+
+
+def test_an_older_service_says_all_in_its_status() -> None:
+    older = StatusFacts({"Version": "0.1.0", "Status": "0 meshes"}, [], {}, 0.0)
+    assert drawn(status_view.for_file(older)).startswith("rave-orchestrator 0.1.0: 0 meshes\n")
 
 
 def test_it_names_what_the_last_reload_took_over() -> None:

@@ -91,7 +91,8 @@ async def roll_evilly(manager: FakeManagerObject) -> None:
 
 def fill(fake: FakeService) -> None:
     manager = fake.manager
-    texts = ("Store", "StoreError", "LoginStep", "Version", "Status", "DiscoveryError", "BlocklistError", "Obstacle")
+    texts = ["Store", "StoreError", "LoginStep", "Version", "Status", "Summary", "ConfigNote"]
+    texts += ["DiscoveryError", "BlocklistError", "Obstacle"]
     manager.status |= dict.fromkeys(texts, Variant("s", EVIL))
     manager.status |= dict.fromkeys(("CommandErrors", "Outages", "Pauses"), Variant("as", [EVIL]))
     manager.meshes = [[EVIL, EVIL, EVIL, "/"]]

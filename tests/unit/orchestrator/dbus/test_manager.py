@@ -202,7 +202,7 @@ async def test_the_health_of_all_counts_the_same_meshes_as_the_property(bus_addr
         site.reconciler.records[MESH] = MeshState(MESH, run=running, worker=WorkerState(connected=True))
         site.reconciler.records[OTHER] = MeshState(OTHER, run=running)
         site.reconciler.blocked_only = 300
-        site.manager.show("")
+        site.manager.show("", "")
         total, *kinds = await site.ask("GetHealthStats")
         assert (total, kinds) == (302, [2, 0, 1, 1, 300])
         assert site.manager.values()["Meshes"].value == total
@@ -339,7 +339,7 @@ async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
         connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=worker)
         other = MeshState(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
         site.reconciler.records = {MESH: connected, OTHER: other}
-        site.manager.show("2 meshes")
+        site.manager.show("2 meshes", "2 meshes")
         site.manager.discovery_finished()
         at = int(site.discovery.last_good * 1_000_000)
         changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
@@ -351,7 +351,7 @@ async def test_the_properties_and_the_end_of_a_round(bus_address: str) -> None:
         site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
         site.discovery._known_until = 1.5
         site.discovery.inventory.held_back = 3
-        site.manager.show("2 meshes")
+        site.manager.show("2 meshes", "2 meshes")
         await asyncio.sleep(0)
         site.manager.discovery_finished()
         changed = {"DiscoveryError": "no route (wait)", "StaleSinceTimestamp": 1_500_000, "HeldBack": 3}
@@ -366,7 +366,7 @@ async def test_how_many_are_not_well_or_old_are_properties_too(bus_address: str)
         hung = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(healthy=False))
         site.reconciler.records = {MESH: hung, OTHER: MeshState(OTHER)}
         site.roll.old = [MESH, OTHER]
-        site.manager.show("2 meshes")
+        site.manager.show("2 meshes", "2 meshes")
         assert await site.properties() == UNSET | {
             "Status": "2 meshes",
             "Meshes": 2,
@@ -403,8 +403,11 @@ BESIDE = {
 async def test_the_status_is_every_property_and_a_count_of_states(bus_address: str) -> None:
     async with site_on(bus_address) as site:
         counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": [], "Plugins": []}
-        expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": ""}
+        expected = {**UNSET, **BESIDE, **counts, "BlocklistError": "", "Obstacle": "", "Summary": ""}
         assert await site.ask("GetStatus") == [expected]
+        site.manager.show("3 meshes; plugins fail", "3 meshes")
+        (status,) = await site.ask("GetStatus")
+        assert (status["Status"], status["Summary"]) == ("3 meshes; plugins fail", "3 meshes")
         connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
         site.reconciler.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
         site.account.step = "waiting"
@@ -416,7 +419,7 @@ async def test_the_status_is_every_property_and_a_count_of_states(bus_address: s
         assert status["States"] == {"connected": 1, "stopped": 2}
         assert (status["LoginNeeded"], status["LoginStep"]) == (True, "waiting")
         assert status["StoreError"] == str(DOWN)
-        assert site.rights == [("GetStatus", PolkitAction.READ)] * 2
+        assert site.rights == [("GetStatus", PolkitAction.READ)] * 3
 
 
 async def test_users_of_a_mesh_and_which_of_them_are_admins(bus_address: str) -> None:

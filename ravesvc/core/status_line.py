@@ -18,6 +18,19 @@ _KICKED_AT_ONCE_S = 10.0
 _LEAST_KICKS = 3
 # Of one kind.
 _MAX_SENTENCES = 3
+# States as they are counted: trouble first.
+_STATES = (
+    "unhealthy",
+    "failed",
+    "disconnected",
+    "restarting",
+    "starting",
+    "stopping",
+    "connected",
+    "stopped",
+    "held",
+    "blocked",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +122,7 @@ def _meshes(now: Situation) -> str:
     if now.obstacle and not now.states:
         return ""
     parts = [count(len(now.states), "mesh")]
-    parts += [f"{now.states.count(state)} {state}" for state in sorted(set(now.states))]
+    parts += [f"{now.states.count(state)} {state}" for state in _STATES if state in now.states]
     since = dates.in_sentence(now.stale_since)
     error = now.discovery_error
     paused = now.pauses and error and error.code is Code.RATE_LIMITED

@@ -126,7 +126,7 @@ async def test_ravectl_status(
         await in_thread(control.wait, connected=[meshes[t] for t in meshes if t != "Late show"], timeout=30)
         await call(client, "StopMesh", "s", meshes["Trailers"])
         await in_thread(control.kick, meshes["Karaoke"])
-        await site.manager.hears("1 blocked, 3 connected, 1 disconnected, 1 held")
+        await site.manager.hears("1 disconnected, 3 connected, 1 held, 1 blocked")
         systemd.change(meshes["Cartoons"], NRestarts=1)
         await call(client, "AddAdmin", "t", ANN)
         await read_list(client)

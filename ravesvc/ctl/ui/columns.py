@@ -34,9 +34,12 @@ def cut(text: str, cells: int) -> str:
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """A text in lines of at most so many cells, broken between words, or in a word that is longer than a line."""
+    """A text in lines of at most so many cells, broken between words, or in a word that is longer than a line.
+
+    A number stays with the word after it.
+    """
     lines = [""]
-    for word in text.split(" "):
+    for word in _words(text):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
         if width(joined) <= cells:
             lines[-1] = joined
@@ -87,6 +90,17 @@ def _share(wanted: dict[int, int], room: int) -> dict[int, int]:
         given[number] = min(cells, max(_MIN_COLUMN_CELLS, room // left))
         room -= given[number]
     return given
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text; a number and the word after it count as one."""
+    words: list[str] = []
+    for word in text.split(" "):
+        if words and words[-1].isdecimal() and word[:1].isalpha():
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _pieces(word: str, cells: int) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ravesvc.bus import Variant
-from ravesvc.common.text import count as words
+from ravesvc.core.status_line import Situation, summary
 from ravesvc.ctl.exit_status import Exit
 from tests.unit.ctl.terminal import Terminal
 from tests.unit.fake_service import FakeService
@@ -111,11 +111,10 @@ def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS
 def fill(service: FakeService, count: int) -> None:
     found = meshes(count)
     states = [mesh[2] for mesh in found]
-    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
     service.manager.described = found
     service.manager.status |= {
         "Version": Variant("s", "0.2.0"),
-        "Summary": Variant("s", f"{words(count, 'mesh')}, {counted}"),
+        "Summary": Variant("s", summary(Situation(states=states))),
         "Admins": Variant("u", 2),
         "Permissions": Variant("u", 1),
         "States": Variant("a{su}", {state: states.count(state) for state in set(states)}),

@@ -149,7 +149,7 @@ async def test_a_file_that_is_mended_is_used(site: Site, bus_address: str) -> No
         site.blocklist.write_text(json.dumps({"blockedMeshes": {kicked: entry}}))
         await until(lambda: ("start", other) in systemd.verbs)
         assert systemd.verbs == [("start", other)]
-        await until(lambda: site.manager.status == "2 meshes, 1 blocked, 1 disconnected")
+        await until(lambda: site.manager.status == "2 meshes, 1 disconnected, 1 blocked")
 
 
 async def test_a_disk_that_is_full_is_said_and_the_service_goes_on(

@@ -47,7 +47,7 @@ MESHES = [
 ]
 STATUS = {
     "Version": "0.1.0",
-    "Status": "3 meshes, 1 blocked, 1 connected, 1 disconnected",
+    "Status": "3 meshes, 1 disconnected, 1 connected, 1 blocked",
     "Store": "embedded",
     "Admins": 2,
     "Permissions": 1,

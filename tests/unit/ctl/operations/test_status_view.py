@@ -25,7 +25,7 @@ MESHES = [
 ]
 STATUS = {
     "Version": "0.1.0",
-    "Summary": "3 meshes, 1 blocked, 1 connected, 1 disconnected",
+    "Summary": "3 meshes, 1 disconnected, 1 connected, 1 blocked",
     "Store": "embedded",
     "Admins": 2,
     "Permissions": 1,
@@ -43,7 +43,7 @@ def drawn(view: StatusView) -> str:
 
 
 IN_A_FILE = """\
-rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected
+rave-orchestrator 0.1.0: 3 meshes, 1 disconnected, 1 connected, 1 blocked
 store embedded, last discovery 12s ago, 2 admins, 1 command permission
 outdated processes: 1 (ravectl roll)
 
@@ -53,7 +53,7 @@ MESH      TITLE                           STATE         UP  USERS  MEM   RST  RE
 0a0b0c0d                                  blocked       -   0      -     0    the bot was kicked"""  # noqa: E501
 
 AT_80 = """\
-rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected
+rave-orchestrator 0.1.0: 3 meshes, 1 disconnected, 1 connected, 1 blocked
 store embedded, last discovery 12s ago, 2 admins, 1 command permission
 outdated processes: 1 (ravectl roll)
 
@@ -65,8 +65,8 @@ MESH      TITLE                           STATE         UP   USERS  MEM   RST
             the bot was kicked"""
 
 AT_40 = """\
-rave-orchestrator 0.1.0: 3 meshes, 1
-blocked, 1 connected, 1 disconnected
+rave-orchestrator 0.1.0: 3 meshes,
+1 disconnected, 1 connected, 1 blocked
 store embedded, last discovery 12s ago,
 2 admins, 1 command permission
 outdated processes: 1 (ravectl roll)
@@ -140,7 +140,7 @@ def test_a_plugin_that_fails_and_an_edit_of_rave_yaml_have_a_line_each() -> None
     error, note = "/etc/rave/commands.d/a.py, line 3: no", "rave.yaml has changed (lang): reload it"
     more = {"Status": f"3 meshes; plugins fail: {error}; {note}", "CommandErrors": [error], "ConfigNote": note}
     first, _, *others = drawn(status_view.for_file(facts([], **more))).splitlines()
-    assert first == "rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected"
+    assert first == "rave-orchestrator 0.1.0: 3 meshes, 1 disconnected, 1 connected, 1 blocked"
     assert others == [f"plugins: {error}", note]
 
 

@@ -72,6 +72,9 @@ def test_on_no_terminal_at_all_something_is_left() -> None:
         ("a-very-long-word it is", ["a-very-l", "ong-word", "it is"]),
         ("it is a-very-long-word", ["it is", "a-very-l", "ong-word"]),
         ("映画の夜 film", ["映画の夜", "film"]),
+        ("it is 7 up", ["it is", "7 up"]),
+        ("it is 7 uppermost", ["it is", "7 upperm", "ost"]),
+        ("7 8 9 10 11", ["7 8 9 10", "11"]),
     ],
 )
 def test_a_long_line_is_broken_between_words(text: str, lines: list[str]) -> None:

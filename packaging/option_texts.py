@@ -49,11 +49,11 @@ _PREAMBLE = """\
 
 _TAKING_EFFECT = (
     "The service reads the file when it starts: run `systemctl restart rave-orchestrator`. That disturbs no bot."
-    " At `systemctl reload rave-orchestrator` a service that runs takes over {reloaded}."
+    " At `systemctl reload rave-orchestrator` a service that runs applies changes of {reloaded}."
     " The log says what else has changed, and waits for a restart."
     " With a mistake in the file a reload fails, and nothing changes."
-    " `ravectl status` and `ravectl roll` say when the file has changed since it was read, and which of the two takes"
-    " the change over."
+    " `ravectl status` and `ravectl roll` say when the file has changed since it was read, and which of the two"
+    " applies the change."
     " A bot that runs keeps the values with which it was started of {names}."
     " Then `ravectl status` shows it as outdated, and `ravectl roll` restarts such bots one after another."
 )

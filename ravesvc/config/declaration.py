@@ -120,7 +120,7 @@ class Option:
         for_service: that workers get the default in its place, although they get its section.
         environment: the variable that counts where it is not set.
         secret: that other users may not see it.
-        reload: that a reload of the service takes it over; the others wait for a restart.
+        reload: that a reload of the service applies it; the others wait for a restart.
     """
 
     kind: Kind[Any] | None = None

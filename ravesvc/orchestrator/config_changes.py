@@ -67,7 +67,7 @@ class ConfigFile:
         self._apply(used)
         self.note = self._compared(found)
         if self.reloaded:
-            log.info("Taken over from %s: %s", used.file, ", ".join(self.reloaded))
+            log.info("Applied from %s: %s", used.file, ", ".join(self.reloaded))
         if self.note:
             log.warning("%s", self.note)
         elif not self.reloaded:
@@ -89,9 +89,9 @@ class ConfigFile:
         first = f"{self._used.file} has changed ({_listed(changed)}): "
         by_reload = [name for name in changed if name in config.RELOADED]
         if by_reload == changed:
-            return f"{first}systemctl reload rave-orchestrator takes it over"
-        also = f", and a reload {_listed(by_reload)} alone" if by_reload else ""
-        return f"{first}systemctl restart rave-orchestrator takes it over{also}"
+            return f"{first}systemctl reload rave-orchestrator applies it"
+        also = f", a reload {_listed(by_reload)} alone" if by_reload else ""
+        return f"{first}systemctl restart rave-orchestrator applies it{also}"
 
 
 def _listed(options: Sequence[str]) -> str:

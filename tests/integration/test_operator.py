@@ -273,7 +273,7 @@ def test_a_reload_takes_over_what_needs_no_restart_and_says_what_does(site: Site
     parent, pids = site.sh("systemctl show --value -p MainPID rave-orchestrator"), site.pids(meshes)
     site.set_options(command_prefix="'%'", limit=7, watchdog="31s")
     changed = "/etc/rave/rave.yaml has changed (command_prefix, watchdog, limit): systemctl restart rave-orchestrator"
-    note = f"{changed} takes it over, and a reload command_prefix, limit alone"
+    note = f"{changed} applies it, a reload command_prefix, limit alone"
     eventually(lambda: note in site.sh("ravectl status"), "the status names an edit by itself")
     said = site.sh("ravectl roll 2>&1")
     assert said == f"{note}\nNothing is outdated.\n"
@@ -285,12 +285,12 @@ def test_a_reload_takes_over_what_needs_no_restart_and_says_what_does(site: Site
     assert site.pids(meshes) == pids, "no process was touched"
     assert site.sh("systemctl show --value -p MainPID rave-orchestrator") == parent
     journal = site.machine.journal("-u", "rave-orchestrator")
-    assert "Taken over from /etc/rave/rave.yaml: command_prefix, limit" in journal
-    waiting = "/etc/rave/rave.yaml has changed (watchdog): systemctl restart rave-orchestrator takes it over"
+    assert "Applied from /etc/rave/rave.yaml: command_prefix, limit" in journal
+    waiting = "/etc/rave/rave.yaml has changed (watchdog): systemctl restart rave-orchestrator applies it"
     assert waiting in journal
     shown = site.sh("ravectl status")
     assert waiting in shown
-    assert "taken over by the last reload: command_prefix, limit" in shown
+    assert "applied by the last reload: command_prefix, limit" in shown
     assert "outdated processes: 2 (ravectl roll)" in shown
 
     # The next process has the new values: one that is started anew, and those that a roll replaces.

@@ -62,7 +62,7 @@ def _roll(service: Service, _: argparse.Namespace) -> Exit:
     """Replace outdated processes one after another.
 
     A process is outdated if it runs an older program, or with other settings than the service has read from
-    rave.yaml(5). If the file has changed since, ravectl says so first, and what takes the change over. The service
+    rave.yaml(5). If the file has changed since, ravectl says so first, and what applies the change. The service
     replaces the next one when the last is connected again, and ends the roll at the first that does not connect.
     Ctrl-C ends it after the process that is being replaced.
 

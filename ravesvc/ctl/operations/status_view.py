@@ -211,8 +211,9 @@ def _head(facts: StatusFacts) -> list[str]:
     head = [f"rave-orchestrator {status.get('Version', '')}: {summary}", ", ".join(counted)]
     if outdated := sum(mesh.outdated for mesh in facts.meshes):
         head.append(f"outdated processes: {outdated} (ravectl roll)")
-    if reloaded := status.get("ReloadedOptions"):
-        head.append(f"taken over by the last reload: {', '.join(reloaded)}")
+        # It may be why they are outdated. When they no longer are, there is nothing to do.
+        if reloaded := status.get("ReloadedOptions"):
+            head.append(f"applied by the last reload: {', '.join(reloaded)}")
     head += [f"plugins: {error}" for error in status.get("CommandErrors", [])]
     if note := status.get("ConfigNote"):
         head.append(note)

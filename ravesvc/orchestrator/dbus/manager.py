@@ -107,7 +107,7 @@ class ManagerObject(Interface):
             file or package.
         ConfigNote: How rave.yaml differs from the options in force, or what is wrong with it, and what to run; empty
             if it does not differ.
-        ReloadedOptions: The options that the last reload took over from rave.yaml.
+        ReloadedOptions: The options that the last reload applied from rave.yaml.
 
     Signals:
         RollProgress: How many outdated bots have been replaced, how many there are, and whose turn it is (empty after
@@ -403,10 +403,10 @@ class ManagerObject(Interface):
     async def reload(self, call: Call, digest: str) -> tuple[list[str], list[str]]:
         """Read rave.yaml and the blocklist's file again; `systemctl reload` calls it.
 
-        Returns the options that are taken over now, and the other changed ones, which wait for a restart. `digest` is
+        Returns the options that are applied now, and the other changed ones, which wait for a restart. `digest` is
         that of the settings which root has left for bots that are started from now on.
 
-        Errors: Config (a mistake in rave.yaml, of which nothing is taken over then), InvalidArgument (rave.yaml has
+        Errors: Config (a mistake in rave.yaml, of which nothing is applied then), InvalidArgument (rave.yaml has
         other settings than that).
         """
         await self._blocklist.reload()

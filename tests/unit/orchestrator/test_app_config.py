@@ -30,7 +30,7 @@ async def test_an_edit_is_noticed_and_said_until_it_is_taken_back(site: Site, bu
     async with site.running(bus_address) as (_, client, _):
         await site.manager.hears("STATUS=0 meshes")
         site.configure(max_processes="2")
-        note = f"{site.file} has changed (max_processes): systemctl reload rave-orchestrator takes it over"
+        note = f"{site.file} has changed (max_processes): systemctl reload rave-orchestrator applies it"
         await until(lambda: site.manager.status == f"0 meshes; {note}")
         assert await get(client, "ConfigNote") == note
         site.configure(max_proceses="2")

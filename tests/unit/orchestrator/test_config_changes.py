@@ -12,8 +12,8 @@ from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.config_changes import ConfigFile
 
-RELOAD = "systemctl reload rave-orchestrator takes it over"
-RESTART = "systemctl restart rave-orchestrator takes it over"
+RELOAD = "systemctl reload rave-orchestrator applies it"
+RESTART = "systemctl restart rave-orchestrator applies it"
 
 
 class Service:
@@ -49,7 +49,7 @@ def service(tmp_path: Path) -> Service:
         ("limit: 7\n", f"has changed (limit): {RELOAD}"),
         ("lang: de\nlimit: 7\n", f"has changed (lang, limit): {RELOAD}"),
         ("watchdog: 7s\n", f"has changed (watchdog): {RESTART}"),
-        ("watchdog: 7s\nlimit: 7\n", f"has changed (watchdog, limit): {RESTART}, and a reload limit alone"),
+        ("watchdog: 7s\nlimit: 7\n", f"has changed (watchdog, limit): {RESTART}, a reload limit alone"),
     ],
 )
 async def test_the_note_says_what_differs_and_what_to_run(
@@ -93,7 +93,7 @@ async def test_a_reload_takes_over_what_it_may_and_leaves_the_rest_to_a_restart(
     assert service.config_file.reloaded == reloaded
     note = f"{service.path} has changed (watchdog): {RESTART}"
     assert service.config_file.note == note
-    taken = f"Taken over from {service.path}: lang, unconfirmed_calls.playback, limit"
+    taken = f"Applied from {service.path}: lang, unconfirmed_calls.playback, limit"
     assert [record.getMessage() for record in caplog.records] == [taken, note]
     # What is in force by now is what the next one compares with.
     service.write("lang: de\nlimit: 8\nunconfirmed_calls: {playback: false}\n")

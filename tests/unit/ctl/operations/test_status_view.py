@@ -149,9 +149,11 @@ def test_an_older_service_says_all_in_its_status() -> None:
     assert drawn(status_view.for_file(older)).startswith("rave-orchestrator 0.1.0: 0 meshes\n")
 
 
-def test_it_names_what_the_last_reload_took_over() -> None:
-    shown = drawn(status_view.for_file(facts([], ReloadedOptions=["lang", "limit"])))
-    assert "\ntaken over by the last reload: lang, limit" in shown
+def test_what_the_last_reload_applied_is_named_while_processes_are_outdated() -> None:
+    shown = drawn(status_view.for_file(facts(ReloadedOptions=["lang", "limit"])))
+    assert "\noutdated processes: 1 (ravectl roll)\napplied by the last reload: lang, limit\n" in shown
+    replaced = [mesh._replace(outdated=False) for mesh in MESHES]
+    assert "applied" not in drawn(status_view.for_file(facts(replaced, ReloadedOptions=["lang", "limit"])))
 
 
 def test_ids_are_as_long_as_tells_them_apart() -> None:

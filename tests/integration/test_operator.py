@@ -49,10 +49,10 @@ def test_a_stop_by_hand_is_a_hold_until_somebody_starts_it(site: Site) -> None:
     site.wait_rounds(2)
     assert held in site.control.connections(), "nobody stops it again"
     site.sh(f"ravectl stop {held}")
-    site.control.wait(disconnected=[held])
+    assert (site.mesh(held, "State"), site.unit(held, "MainPID")) == ("held", "0"), "it was waited for"
     assert entries(site)[held][4] == "root"
     site.sh(f"ravectl start {held[:18]}")
-    site.control.wait(connected=[held])
+    assert site.mesh(held, "State") == "connected", "it was waited for"
     assert site.control.connections()[other] == connections[other]
 
 
@@ -68,6 +68,26 @@ def test_a_stop_by_hand_between_two_processes_is_a_hold_as_well(site: Site) -> N
     assert site.bots() == []
     site.sh(f"ravectl start {mesh}")
     site.control.wait(connected=[mesh])
+
+
+def test_a_start_whose_bot_is_not_let_in_fails_with_the_reason(site: Site) -> None:
+    site.set_options(connection_failure_window="2s")
+    mesh, _ = site.run_fleet(2)
+    site.sh(f"ravectl stop {mesh}")
+    site.control.refuse(mesh, status=403)
+    said = site.sh(f"ravectl start {mesh} || echo status $?", check=False)
+    assert "is not connected: it is blocked: " in said
+    assert "status 1\n" in said
+    site.control.accept(mesh)
+    for verb in ("start", "restart"):
+        pid = site.unit(mesh, "MainPID")
+        site.sh(f"ravectl {verb} {mesh}")
+        assert site.mesh(mesh, "State") == "connected"
+        assert site.unit(mesh, "MainPID") not in ("0", pid)
+    pid = site.unit(mesh, "MainPID")
+    assert "is being restarted" in site.sh(f"ravectl restart --no-block {mesh}")
+    site.wait_state([mesh], "connected")
+    eventually(lambda: site.unit(mesh, "MainPID") not in ("0", pid), "the restart goes on without ravectl")
 
 
 def test_restarts_and_stops_that_are_no_holds(site: Site) -> None:

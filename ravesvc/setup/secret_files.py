@@ -1,4 +1,4 @@
-"""Warns of a rave.yaml or database.json with a secret in it that others than its users may read, by its mode."""
+"""Warns of a rave.yaml or database.json with a secret in it that others than its users may read, by modes."""
 
 from __future__ import annotations
 
@@ -46,15 +46,18 @@ def _database_secrets(database: Database) -> list[str]:
 
 
 def _readers(path: Path) -> tuple[int, str] | None:
-    """The mode of a file, and who besides its users may read it; None if there are none, or they are not known."""
+    """The mode of a file, and who besides its users may read it; None if there are none, or they are not known.
+
+    In a directory that others can't enter, such as `mkdir -m 700` makes, they read no file either.
+    """
     try:
-        status = path.stat()
+        status, directory = path.stat(), stat.S_IMODE(path.parent.stat().st_mode)
     except OSError:
         return None
     mode = stat.S_IMODE(status.st_mode)
-    if mode & stat.S_IROTH:
+    if mode & stat.S_IROTH and directory & stat.S_IXOTH:
         return mode, "all users"
-    if mode & stat.S_IRGRP and (group := _other_group(status)):
+    if mode & stat.S_IRGRP and directory & (stat.S_IXGRP | stat.S_IXOTH) and (group := _other_group(status)):
         return mode, f"the group {group}"
     return None
 

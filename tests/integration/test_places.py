@@ -160,10 +160,10 @@ def test_files_from_an_editor_of_windows_are_read(stopped: Site) -> None:
 
 def test_a_rave_yaml_that_all_users_can_read_is_warned_about(site: Site) -> None:
     site.run_fleet(1)
-    site.sh("chmod 0644 /etc/rave/rave.yaml; systemctl restart rave-orchestrator")
+    site.sh("chmod 0755 /etc/rave; chmod 0644 /etc/rave/rave.yaml; systemctl restart rave-orchestrator")
     mend = "chown root:rave /etc/rave/rave.yaml && chmod 0640 /etc/rave/rave.yaml"
     for said in check(site), site.machine.journal("-u", "rave-orchestrator"):
         assert "/etc/rave/rave.yaml: its mode 0644 lets all users read what is secret: client_identity." in said
         assert f"({mend})" in said
-    site.sh(mend)
+    site.sh(f"{mend}; chmod 0750 /etc/rave")
     assert check(site) == "/etc/rave/rave.yaml is fine.\n"

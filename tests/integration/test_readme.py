@@ -125,7 +125,8 @@ def test_on_a_laptop(fresh: Machine) -> None:
         sh(fresh, "kill -INT $(cat pid.txt); tail --pid=$(cat pid.txt) -f /dev/null")
         said = sh(fresh, "cat log.txt")
         mesh = sh(fresh, "cat mesh.txt").strip()
-        assert f"[{mesh}] INFO Ended: stopped" in said
+        assert f"[{mesh}] [Mesh 1] INFO Ended: stopped" in said
+        assert "WARNING" not in said
     assert {"credentials.json", "state.db"} <= set(sh(fresh, "ls ~/.local/state/ravesvc").split())
 
 

@@ -18,9 +18,10 @@ SECRET = "hush4711"
 KEY = f"client_identity: {{request_hash_key: {SECRET}}}\n"
 
 
-def warnings(file: Path, text: str, mode: int, places: Places | None = None) -> list[str]:
+def warnings(file: Path, text: str, mode: int, places: Places | None = None, directory: int = 0o755) -> list[str]:
     file.write_text(text)
     file.chmod(mode)
+    file.parent.chmod(directory)
     settings, problems = rave_yaml.examine(file, places or Places(configuration=file.parent))
     assert settings, problems
     return list(secret_files.readable(settings))
@@ -36,6 +37,12 @@ def test_a_file_that_all_users_can_read(file: Path) -> None:
     (warning,) = warnings(file, f"{KEY}proxy: http://bot:{SECRET}@proxy.lan:3128\n", 0o644)
     secrets = "client_identity.request_hash_key, the password in proxy"
     assert warning == f"{file}: its mode 0644 lets all users read what is secret: {secrets} {closed}"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604])
+def test_in_a_closed_directory_others_read_nothing(file: Path, mode: int) -> None:
+    assert warnings(file, KEY, mode, directory=0o700) == []
+    assert warnings(file, KEY, mode, directory=0o711)
 
 
 def test_one_process_is_told_what_its_user_may_do(file: Path) -> None:

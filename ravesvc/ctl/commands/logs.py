@@ -13,12 +13,12 @@ from ravesvc.ctl.arguments import MESH_HELP, word
 from ravesvc.ctl.client import connected
 from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.operations import mesh_lookup
+from ravesvc.ctl.operations.mesh_lookup import SHORT_ID_CHARS
 from ravesvc.ctl.ui import columns, output
 from ravesvc.errors import RaveError
 
 COMMANDS = Commands()
 
-_SHORT_ID_CHARS = 8
 _MAX_TITLE_CELLS = 30
 _MAX_TITLE_CHARS = 60
 
@@ -91,7 +91,7 @@ def _look_up(text: str | None) -> tuple[str, Mapping[str, str]]:
 def _name(mesh: str, title: str) -> str:
     """The mesh in front of a line about it: the beginning of its id, and its title if that is known."""
     shown = columns.cut(printable(title, _MAX_TITLE_CHARS), _MAX_TITLE_CELLS)
-    return f"{mesh[:_SHORT_ID_CHARS]} {shown}".rstrip()
+    return f"{mesh[:SHORT_ID_CHARS]} {shown}".rstrip()
 
 
 def _colour(priority: int) -> str:

@@ -37,6 +37,8 @@ class FoundMesh(NamedTuple):
         return f"{self.id} ({title})" if title else self.id
 
 
+# So much of an id is shown where there is little room.
+SHORT_ID_CHARS = 8
 _BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
 _MAX_SHOWN = 5
 _MAX_TITLE_CHARS = 60

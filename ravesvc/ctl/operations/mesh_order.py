@@ -46,6 +46,7 @@ class MeshOrder:
         member: the method of the service.
         answered_at_end: whether the service answers only when the new process is there.
         ordered: what happens with the mesh from then on, as it follows its name in a sentence.
+        step: what happens with it at the moment, in a word, and the reason if something has failed.
         goal: what the mesh is when it is done.
         reached: called with mesh and sight, returns whether it is done; raises `RaveError` when it can't be done.
         begun: what is true of the mesh right after the order, in words as `ordered`.
@@ -55,6 +56,7 @@ class MeshOrder:
     member: str
     answered_at_end: bool
     ordered: str
+    step: Callable[[MeshSight], str]
     goal: str
     reached: Callable[[FoundMesh, MeshSight], bool]
     begun: Callable[[MeshSight], str]
@@ -79,6 +81,20 @@ def _stopped(_: FoundMesh, sight: MeshSight) -> bool:
     return not sight.state or sight.state in _IDLE
 
 
+def _starting(sight: MeshSight) -> str:
+    match sight.state:
+        case "disconnected":
+            step = "connecting"
+        case "unhealthy" | "restarting" | "failed" as state:
+            step = state
+        case "stopping":
+            return "stopping"
+        # Here the reason is why it has not run so far.
+        case _:
+            return "starting"
+    return f"{step} ({sight.reason})" if sight.reason else step
+
+
 def _after_start(sight: MeshSight) -> str:
     return f"runs already, and is {sight.state}" if sight.state in _RUNNING else "is being started"
 
@@ -98,6 +114,7 @@ START = MeshOrder(
     member="StartMesh",
     answered_at_end=False,
     ordered="is being started",
+    step=_starting,
     goal="connected",
     reached=_connected,
     begun=_after_start,
@@ -107,6 +124,7 @@ STOP = MeshOrder(
     member="StopMesh",
     answered_at_end=False,
     ordered="is being stopped",
+    step=lambda _: "stopping",
     goal="stopped",
     reached=_stopped,
     begun=_after_stop,
@@ -116,6 +134,7 @@ RESTART = MeshOrder(
     member="RestartMesh",
     answered_at_end=True,
     ordered="is being restarted",
+    step=_starting,
     goal="connected",
     reached=_connected,
     begun=lambda _: "is being restarted",

@@ -6,7 +6,7 @@ import asyncio
 
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.exit_status import Exit
-from ravesvc.ctl.operations.mesh_lookup import FoundMesh, MeshRow
+from ravesvc.ctl.operations.mesh_lookup import SHORT_ID_CHARS, FoundMesh, MeshRow
 from ravesvc.ctl.operations.mesh_order import MeshOrder, MeshSight
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.interrupt import interrupting
@@ -16,7 +16,6 @@ from ravesvc.errors import Code, RaveError
 # Longer than a process may take to start, or by default to stop.
 _TIMEOUT_S = 90.0
 _REDRAW_S = 0.2
-_SHORT_ID_CHARS = 8
 
 
 class MeshRun:
@@ -26,6 +25,7 @@ class MeshRun:
         self._service = service
         self._display = display
         self._mesh = mesh
+        self._name = output.title(mesh.title) if mesh.title else mesh.id[:SHORT_ID_CHARS]
         self._order = order
         self._lost: RaveError | None = None
         self._changed: asyncio.Event
@@ -90,9 +90,7 @@ class MeshRun:
         while not self._order.reached(self._mesh, sight := await self._look()):
             words = self._order.done
             left = deadline - loop.time()
-            # Short, because a spinner has one line.
-            short = self._mesh.id[:_SHORT_ID_CHARS]
-            self._display.show(f"Waiting until mesh {short} is {self._order.goal}; it is {sight.state}", left)
+            self._display.show(f"{self._name}: {self._order.step(sight)}", left)
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravesvc.common.text import printable
-from ravesvc.ctl.operations.mesh_lookup import MeshRow
+from ravesvc.ctl.operations.mesh_lookup import SHORT_ID_CHARS, MeshRow
 from ravesvc.ctl.ui import columns, output
 
 _MAX_CELL_CHARS = 300
 # There may be several reasons why no bot starts, and all are named.
 _MAX_HEAD_CHARS = 600
-_MIN_ID_CHARS = 8
 
 _TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "REASON")
 _TITLE, _STATE, _REASON = _TITLES.index("TITLE"), _TITLES.index("STATE"), _TITLES.index("REASON")
@@ -226,7 +225,7 @@ def _foot(facts: StatusFacts) -> list[str]:
 
 
 def _shortest(ids: Sequence[str]) -> int:
-    """The number of characters after which all ids differ, at least `_MIN_ID_CHARS`."""
+    """The number of characters after which all ids differ, at least `SHORT_ID_CHARS`."""
     return next(
-        (length for length in range(_MIN_ID_CHARS, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
+        (length for length in range(SHORT_ID_CHARS, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
     )

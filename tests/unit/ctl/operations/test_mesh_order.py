@@ -65,6 +65,20 @@ def test_a_stop_is_done_when_there_is_no_process(sight: MeshSight, reached: bool
     assert STOP.begun(sight) == STOP.done(sight) == words
 
 
+@pytest.mark.parametrize(
+    ("sight", "step"),
+    [
+        (MeshSight("held", "it was stopped by an operator", "keep"), "starting"),
+        (MeshSight("stopping", "it was stopped by an operator", "keep"), "stopping"),
+        (MeshSight("disconnected", "", "keep"), "connecting"),
+        (MeshSight("disconnected", "Connection refused", "keep"), "connecting (Connection refused)"),
+        (MeshSight("restarting", "exit status 1", "keep"), "restarting (exit status 1)"),
+    ],
+)
+def test_a_step_of_a_start_has_its_reason_when_something_has_failed(sight: MeshSight, step: str) -> None:
+    assert START.step(sight) == RESTART.step(sight) == step
+
+
 def test_what_runs_already_is_not_being_started() -> None:
     assert START.begun(MeshSight("stopped")) == "is being started"
     assert START.begun(MeshSight("disconnected")) == "runs already, and is disconnected"

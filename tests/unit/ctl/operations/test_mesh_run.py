@@ -65,22 +65,27 @@ class Steps:
             [
                 ("stopped", "discovery lists it", "start"),
                 ("starting",),
+                ("disconnected",),
                 ("disconnected", "no answer"),
                 ("connected",),
             ],
-            ["stopped", "starting", "disconnected"],
+            ["starting", "connecting", "connecting (no answer)"],
             "is connected",
         ),
         (
             "stop",
-            [("connected",), ("stopping",), ("held", "it was stopped by an operator", "skip")],
-            ["connected", "stopping"],
+            [
+                ("connected",),
+                ("stopping", "it was stopped by an operator"),
+                ("held", "it was stopped by an operator", "skip"),
+            ],
+            ["stopping"],
             "is stopped, and held until it is started",
         ),
         (
             "restart",
             [("disconnected",), ("connected",)],
-            ["disconnected"],
+            ["connecting"],
             "has a new process, and is connected",
         ),
     ],
@@ -97,11 +102,17 @@ def test_it_is_waited_until_it_is_done(
     assert main([verb, MESH]) == 0
     assert manager.asked[0] == (MEMBERS[verb], MESH)
     *lines, last = capsys.readouterr().out.splitlines()
-    goal = "stopped" if verb == "stop" else "connected"
-    assert [line.partition(", 1:")[0] for line in lines] == [
-        f"Waiting until mesh {MESH[:8]} is {goal}; it is {each}" for each in waiting
-    ]
+    assert [line.partition(", 1:")[0] for line in lines] == [f"A film: {each}" for each in waiting]
     assert last == f"Mesh {MESH} (A film) {done}."
+
+
+def test_a_mesh_without_a_title_is_waited_for_by_its_short_id(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.meshes = [[MESH, "", "connected", "/"]]
+    manager.order_script = Steps(("starting",), ("connected",))
+    assert main(["start", MESH]) == 0
+    assert capsys.readouterr().out.startswith("1c2d3e4f: starting, 1:")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +195,7 @@ def test_ctrl_c_ends_the_waiting_alone(
         manager.later(press_ctrl_c())
 
     async def press_ctrl_c() -> None:
-        await until(lambda: "Waiting until" in screen.getvalue())
+        await until(lambda: "A film: " in screen.getvalue())
         os.kill(os.getpid(), signal.SIGINT)
 
     screen = Terminal()

@@ -102,7 +102,7 @@ def _after_start(sight: MeshSight) -> str:
 def _after_stop(sight: MeshSight) -> str:
     match sight.state:
         case "blocked":
-            return f"does not run, and stays blocked, because {sight.reason}. It is not held in addition"
+            return f"does not run: it is blocked, because {sight.reason}"
         case "held":
             return "is stopped, and held until it is started"
         case state if state and state not in _IDLE:

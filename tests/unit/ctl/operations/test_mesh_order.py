@@ -55,7 +55,7 @@ def test_what_will_not_be_connected_is_told_with_the_reason(sight: MeshSight, wo
         (
             MeshSight("blocked", "the bot was kicked"),
             True,
-            "does not run, and stays blocked, because the bot was kicked. It is not held in addition",
+            "does not run: it is blocked, because the bot was kicked",
         ),
         (MeshSight(""), True, "does not run"),
     ],

@@ -17,11 +17,12 @@ then looks like a crash, whose block ranks lower and does not replace that of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
@@ -367,7 +368,8 @@ class Reconciler:
 
     async def reconnect_mesh(self, mesh: str) -> None:
         """Have the bot of a mesh open a new connection. Raises `RaveError` (NotRunning, Bus, Timeout)."""
-        await self._runner.reconnect(mesh)
+        with self._explaining_absence(mesh):
+            await self._runner.reconnect(mesh)
 
     async def forget_user(self, user: int) -> set[str]:
         """Have all bots forget a user; returns the meshes of running bots that have not confirmed it."""
@@ -379,11 +381,13 @@ class Reconciler:
 
         Raises `RaveError` as `reconnect_mesh`, and BadData.
         """
-        return await self._runner.users(mesh)
+        with self._explaining_absence(mesh):
+            return await self._runner.users(mesh)
 
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
         """Turn debug logging of a running bot on or off. Raises `RaveError` as `reconnect_mesh`."""
-        await self._runner.set_debug(mesh, debug)
+        with self._explaining_absence(mesh):
+            await self._runner.set_debug(mesh, debug)
         log.info("Debug logging of mesh %s is %s", mesh, "on" if debug else "off", extra=about(mesh))
         self._record(mesh).worker.debug = debug
         self._publish(mesh)
@@ -459,6 +463,27 @@ class Reconciler:
         if not self._run(mesh).runs:
             hint = f"{self._advice.start_mesh.format(mesh=mesh)} starts it"
             raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", hint=hint, mesh=mesh)
+
+    @contextlib.contextmanager
+    def _explaining_absence(self, mesh: str) -> Iterator[None]:
+        """Ask the bot of a mesh in the block; if it does not run, the error says what is true of the mesh instead."""
+        try:
+            yield
+        except RaveError as e:
+            phase = self._run(mesh).phase
+            if e.code is not Code.NOT_RUNNING or phase is RunPhase.RUNNING:
+                raise
+            again = "try again in some seconds"
+            if block := self._blocklist.get(mesh):
+                what, hint = f"does not run, because {block.describe()}", self._way_out(block)
+            elif phase is RunPhase.STARTING:
+                what, hint = "is starting", again
+            elif phase in (RunPhase.STOPPING, RunPhase.WAITING):
+                restarts = phase is RunPhase.WAITING or self._steps[mesh] is MeshStep.RESTARTING
+                what, hint = "is being restarted" if restarts else "is stopping", again
+            else:
+                what, hint = "does not run", f"{self._advice.start_mesh.format(mesh=mesh)} starts it"
+            raise RaveError(Code.NOT_RUNNING, f"the bot of mesh {mesh} {what}", hint=hint, mesh=mesh) from e
 
     def _way_out(self, block: Block) -> str:
         if block.reason not in (Reason.KICKED, Reason.OPERATOR):

@@ -247,9 +247,8 @@ class Workers:
         try:
             (sender,) = await self._bus.call(*_BUS, "GetNameOwner", "s", names.worker_name(mesh))
         except RaveError as e:
-            raise RaveError(
-                Code.NOT_RUNNING, f"the bot of mesh {mesh} does not run, or is not on the bus", mesh=mesh
-            ) from e
+            text, hint = f"the bot of mesh {mesh} can't be reached now", "try again in some seconds"
+            raise RaveError(Code.NOT_RUNNING, text, hint=hint, mesh=mesh) from e
         try:
             verified = self._may_speak_for(sender, mesh, await self._unit_of(sender)) and await self._bind(
                 sender, mesh

@@ -67,6 +67,42 @@ async def test_reconnect_reaches_the_bot(bus_address: str, tmp_path: Path) -> No
         assert bot.restarts == 1
 
 
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"ActiveState": "activating", "SubState": "start"}, "is starting (try again in some seconds)"),
+        ({"ActiveState": "deactivating", "SubState": "stop"}, "is stopping (try again in some seconds)"),
+        (
+            {"ActiveState": "activating", "SubState": "auto-restart"},
+            "is being restarted (try again in some seconds)",
+        ),
+        (RUNNING, "can't be reached now (try again in some seconds)"),
+    ],
+)
+async def test_a_bot_that_does_not_answer_is_told_by_the_state_of_its_mesh(
+    bus_address: str, tmp_path: Path, properties: dict[str, Any], said: str
+) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        site.systemd.change(MESH, **properties)
+        await settle(site.systemd.bus, site.bus)
+        for ask in (site.reconciler.reconnect_mesh, site.reconciler.users):
+            with pytest.raises(RaveError) as e:
+                await ask(MESH)
+            assert (e.value.code, str(e.value)) == (Code.NOT_RUNNING, f"the bot of mesh {MESH} {said}")
+
+
+async def test_a_bot_that_was_stopped_is_told_with_what_starts_it(bus_address: str, tmp_path: Path) -> None:
+    async with site_on(bus_address, tmp_path) as site:
+        await site.begin(MESH)
+        await site.reconciler.stop_mesh(MESH, "alice")
+        await site.idle()
+        with pytest.raises(RaveError) as e:
+            await site.reconciler.reconnect_mesh(MESH)
+        why = "does not run, because it was stopped by an operator"
+        assert str(e.value) == f"the bot of mesh {MESH} {why} (ravectl start {MESH} starts it)"
+
+
 async def test_a_bot_that_connects_while_it_answers_is_connected(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         await site.begin(MESH)

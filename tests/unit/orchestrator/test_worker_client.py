@@ -386,7 +386,7 @@ async def test_a_bot_that_has_announced_itself_is_called_without_its_name(
 @pytest.mark.parametrize(
     ("owned", "unit", "text"),
     [
-        (False, "", "the bot of mesh {mesh} does not run, or is not on the bus"),
+        (False, "", "the bot of mesh {mesh} can't be reached now (try again in some seconds)"),
         (True, "", "the bot of mesh {mesh} could not be verified: no such process"),
         (True, "session-1.scope", "another process has the name of the bot of mesh {mesh}"),
         (True, names.mesh_unit(OTHER), "another process has the name of the bot of mesh {mesh}"),

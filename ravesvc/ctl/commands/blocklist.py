@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ravesvc import names
+from ravesvc.common import dates
 from ravesvc.common.text import count
 from ravesvc.ctl.arguments import MESH, MESH_HELP, span, word
 from ravesvc.ctl.client import Service
@@ -56,8 +57,8 @@ def _list(service: Service, _: argparse.Namespace) -> None:
         output.print_line("The blocklist is empty.")
         return
     # All in one form.
-    dates = output.date_column([entry[3] for entry in entries] + [entry[4] for entry in entries])
-    since, until = dates[: len(entries)], dates[len(entries) :]
+    written = output.date_column([entry[3] for entry in entries] + [entry[4] for entry in entries])
+    since, until = written[: len(entries)], written[len(entries) :]
     rows = [
         [
             *(mesh, output.title(title), reason, begin),
@@ -95,8 +96,8 @@ def _history(service: Service, options: argparse.Namespace) -> None:
     if not events:
         output.print_line(f"Nothing has happened to mesh {mesh}.")
         return
-    dates = output.date_column([event[0] for event in events])
-    rows = [[date, *event[1:]] for date, event in zip(dates, events, strict=True)]
+    when = output.date_column([event[0] for event in events])
+    rows = [[date, *event[1:]] for date, event in zip(when, events, strict=True)]
     output.print_table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
 
 
@@ -112,7 +113,9 @@ def _add(service: Service, options: argparse.Namespace) -> None:
     """
     mesh = mesh_lookup.find(service, options.mesh)
     service.call("Block", "sts", mesh.id, options.span, options.why, interface=_INTERFACE)
-    output.print_line(f"Mesh {mesh} is blocked.")
+    end = dates.date(time.time() + options.span / 1_000_000) if options.span else "it is unblocked"
+    why = f": {options.why}" if options.why else ""
+    output.print_line(f"Mesh {mesh} is blocked until {end}{why}.")
 
 
 @COMMANDS.service_command("remove", _MESHES, _REASON, _SINCE)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from ravesvc.bus import Variant
+from ravesvc.common import dates
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import roll_run
@@ -294,9 +295,13 @@ UNINVITED = "After a kick, or when the bot was sent away, it comes back when it 
 
 def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blocklist", "add", FIRST]) == 0
+    assert capsys.readouterr().out == f"Mesh {FIRST} (A film) is blocked until it is unblocked.\n"
+    begun = time.time()
     assert main(["blocklist", "add", "9f", "--for", "1h 30min", "--why", "a noisy one"]) == 0
+    said = capsys.readouterr().out
+    ends = {dates.date(each + 5400) for each in (begun, time.time())}
+    assert said in {f"Mesh {BLOCKED} is blocked until {end}: a noisy one.\n" for end in ends}
     assert manager.asked == [("Block", FIRST, 0, ""), ("Block", BLOCKED, 5_400_000_000, "a noisy one")]
-    assert f"Mesh {FIRST} (A film) is blocked." in capsys.readouterr().out
     assert main(["blocklist", "remove", "9f"]) == 0
     manager.changed = False
     assert main(["blocklist", "remove", FIRST]) == 0

@@ -140,9 +140,10 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
         output.print_line("No entry matches.")
     for mesh in chosen:
         (unblocked,) = service.call("Unblock", "s", mesh.id, interface=_INTERFACE)
-        output.print_line(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
-    if not _UNINVITED.isdisjoint(reasons.get(mesh.id) for mesh in chosen):
-        output.print_line("After a kick, or when the bot was sent away, it comes back when it is invited again.")
+        reason = reasons.get(mesh.id)
+        was = "held" if reason == "held" else "blocked"
+        follows = "; its bot comes back when it is invited again" if reason in _UNINVITED else ""
+        output.print_line(f"Mesh {mesh} {f'is no longer {was}{follows}' if unblocked else 'was not blocked'}.")
 
 
 def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> list[FoundMesh]:

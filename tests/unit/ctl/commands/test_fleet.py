@@ -290,7 +290,7 @@ def test_the_history(service: FakeService, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines()[1] == "2024-01-08 10:00 UTC  blocked  kicked  service"
 
 
-UNINVITED = "After a kick, or when the bot was sent away, it comes back when it is invited again.\n"
+UNINVITED = "; its bot comes back when it is invited again"
 
 
 def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +307,7 @@ def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureF
     assert main(["blocklist", "remove", FIRST]) == 0
     assert manager.asked[2:] == [("Unblock", BLOCKED), ("Unblock", FIRST)]
     assert capsys.readouterr().out == (
-        f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}Mesh {FIRST} (A film) was not on the blocklist.\n"
+        f"Mesh {BLOCKED} is no longer blocked{UNINVITED}.\nMesh {FIRST} (A film) was not blocked.\n"
     )
 
 
@@ -325,9 +325,14 @@ def test_all_entries_of_a_reason_are_taken_out(service: FakeService, capsys: pyt
     ]
     service.blocklist.titles = {SECOND: "Quiz\x1b night"}
     assert main(["blocklist", "remove", "--reason", "kicked", "--since", "10min"]) == 0
-    assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}"
+    assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer blocked{UNINVITED}.\n"
     assert main(["blocklist", "remove", "--reason", "rejected"]) == 0
-    assert capsys.readouterr().out == f"Mesh {SECOND} (Quiz? night) is no longer on the blocklist.\n"
+    assert capsys.readouterr().out == f"Mesh {SECOND} (Quiz? night) is no longer blocked.\n"
+    service.blocklist.entries = [[FIRST, "held", now, 0, "", "alice", 1], [BLOCKED, "left", now, 0, "", "service", 1]]
+    assert main(["blocklist", "remove", FIRST, BLOCKED]) == 0
+    assert capsys.readouterr().out == (
+        f"Mesh {FIRST} (A film) is no longer held.\nMesh {BLOCKED} is no longer blocked{UNINVITED}.\n"
+    )
     assert main(["blocklist", "remove", "--reason", "crashes"]) == 0
     assert capsys.readouterr().out.endswith("No entry matches.\n")
 

@@ -8,6 +8,7 @@ from ravesvc.common.text import count
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.progress import display
 
@@ -31,8 +32,7 @@ def _plan(service: Service, _: argparse.Namespace) -> None:
     if not decisions:
         output.print_line("There are no meshes.")
         return
-    (meshes,) = service.call("ListMeshes")
-    titles = {mesh: title for mesh, title, *_ in meshes}
+    titles = mesh_lookup.listed_titles(service)
     rows = [[mesh, output.title(titles.get(mesh, "")), action, reason] for mesh, action, reason in decisions]
     output.print_table(["MESH", "TITLE", "ACTION", "REASON"], rows)
 
@@ -75,4 +75,4 @@ def _roll(service: Service, _: argparse.Namespace) -> Exit:
     (status,) = service.call("GetStatus")
     if note := status.get("ConfigNote"):
         output.print_problem(note)
-    return service.run(RollRun(service, display()).run())
+    return service.run(RollRun(service, display(), mesh_lookup.listed_titles(service)).run())

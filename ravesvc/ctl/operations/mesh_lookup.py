@@ -36,6 +36,10 @@ class FoundMesh(NamedTuple):
         title = printable(self.title, _MAX_TITLE_CHARS)
         return f"{self.id} ({title})" if title else self.id
 
+    def short(self) -> str:
+        """The same with the beginning of the id."""
+        return str(self._replace(id=self.id[:SHORT_ID_CHARS]))
+
 
 # So much of an id is shown where there is little room.
 SHORT_ID_CHARS = 8

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from ravesvc.common.text import count
 from ravesvc.ctl.client import Service, service_error
 from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations.mesh_lookup import FoundMesh
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.interrupt import interrupting
 from ravesvc.ctl.ui.progress import Lines, Spinner
@@ -19,9 +21,10 @@ _CANCEL_TIMEOUT_S = 5.0
 class RollRun:
     """One roll, from the request to its end."""
 
-    def __init__(self, service: Service, display: Lines | Spinner) -> None:
+    def __init__(self, service: Service, display: Lines | Spinner, titles: Mapping[str, str]) -> None:
         self._service = service
         self._display = display
+        self._titles = titles
         # There is one roll at a time: signals before the answer are about another one.
         self._answered = False
         self._over: asyncio.Future[RaveError | None]
@@ -58,7 +61,8 @@ class RollRun:
 
     def _progress(self, done: int, total: int, mesh: str) -> None:
         if mesh and self._answered:
-            self._display.show(f"Replacing {done + 1} of {total}: {mesh}")
+            name = FoundMesh(mesh, self._titles.get(mesh, "")).short()
+            self._display.show(f"Replacing {done + 1} of {total}: {name}")
 
     def _finished(self, code: str, message: str) -> None:
         if self._answered:

@@ -219,7 +219,7 @@ def test_a_roll_on_a_terminal_and_its_interruption(
     manager.roll_script = hang
     assert main(["roll"]) == Exit.INTERRUPTED
     assert manager.asked == ["GetStatus", "Roll", "CancelRoll"]
-    assert f"Replacing 1 of 2: {FIRST}" in screen.getvalue()
+    assert f"Replacing 1 of 2: {FIRST[:8]} (A film)" in screen.getvalue()
     assert "the roll is cancelled" in capsys.readouterr().err
 
 

@@ -76,7 +76,7 @@ def show(terminal: Terminal) -> None:
     terminal.title("Start the service, and log its account in: the simulator follows the link in the mail")
     terminal.type("systemctl start rave-orchestrator")
     needed = terminal.type("systemctl show --value --property=StatusText rave-orchestrator")
-    expect("login needed" in needed, "the service was to ask for a login")
+    expect("login is needed" in needed, "the service was to ask for a login")
     terminal.type("rave-simulator option confirm 2")
     expect("Logged in" in terminal.type("ravectl login bot@example.test"), "the login was to succeed")
 

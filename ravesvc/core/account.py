@@ -39,6 +39,11 @@ MAIL_INTERVAL_S = 60.0
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
 
+def nothing_starts(why: RaveError) -> str:
+    """That no mesh is started, as log and status have it."""
+    return f"No mesh is started{', because' if why.code is Code.LOGIN_NEEDED else ':'} {why}"
+
+
 class OfferResult(StrEnum):
     """What has become of credentials that were offered, as by a migration."""
 
@@ -286,9 +291,9 @@ class Account:
 
     def _login_needed(self, why: str) -> RaveError:
         if keys := self.identity_missing:
-            message = f"login needed, for which {identity.summary(keys)}"
+            message = f"a login is needed, for which {identity.summary(keys)}"
             return RaveError(Code.LOGIN_NEEDED, message, hint=f"{self.settings.advice.identity_check}; {why}")
-        return RaveError(Code.LOGIN_NEEDED, f"login needed: {self.settings.advice.login}", hint=why)
+        return RaveError(Code.LOGIN_NEEDED, f"a login is needed: {self.settings.advice.login}", hint=why)
 
     def _begin(self, email: str) -> Credentials:
         """The address and device for a new login; raises `RaveError` if none can be begun now."""

@@ -22,7 +22,7 @@ from ravesvc.common.steady_clock import Clock
 from ravesvc.common.text import count
 from ravesvc.config.options import Config
 from ravesvc.core import command_packages
-from ravesvc.core.account import Account
+from ravesvc.core.account import Account, nothing_starts
 from ravesvc.core.admin_claims import Claims
 from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.chat_limits import ChatRules
@@ -372,9 +372,9 @@ class BotService:
         self._discover_if_possible()
 
     def _log_obstacle(self) -> None:
-        obstacle = self.account.obstacle
-        extra = about(event=LogEvent.NOTHING_STARTS, cause=obstacle.code if obstacle else "")
-        log.error("No mesh is started: %s", obstacle, extra=extra)
+        if obstacle := self.account.obstacle:
+            extra = about(event=LogEvent.NOTHING_STARTS, cause=obstacle.code)
+            log.error("%s", nothing_starts(obstacle), extra=extra)
 
     def _discover_if_possible(self) -> None:
         """Suspend or resume discovery, which needs a session and a readable blocklist."""

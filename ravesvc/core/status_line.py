@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.common import dates
 from ravesvc.common.text import count
+from ravesvc.core.account import nothing_starts
 from ravesvc.errors import Code, RaveError
 
 # Said in words of their own, not as a failure of discovery.
@@ -107,14 +108,14 @@ def _joined(sentences: Sequence[str]) -> str:
 def _nothing_starts(now: Situation) -> str:
     # Where Rave refuses the identity, a login fails as well.
     if now.identity_refused and (now.obstacle is None or now.obstacle.code is Code.LOGIN_NEEDED):
-        return f"No mesh is started: {now.identity_refused}"
+        return nothing_starts(now.identity_refused)
     if now.obstacle:
-        return f"No mesh is started: {now.obstacle}"
+        return nothing_starts(now.obstacle)
     if not now.session_refused:
         return ""
-    refused = "login needed: run ravectl login: Rave refuses the session"
     # A server that gives no reason refuses a wrong signature in the same way.
-    return refused if now.session_proven else f"{refused}, or client_identity.request_hash_key is wrong"
+    more = "" if now.session_proven else ", or client_identity.request_hash_key is wrong"
+    return f"a login is needed: run ravectl login (Rave refuses the session{more})"
 
 
 def _meshes(now: Situation) -> str:

@@ -216,7 +216,7 @@ def test_lost_credentials_are_no_fault_of_the_meshes(site: Site) -> None:
     site.sh(f"mkdir /root/lost; {killed}; mv /var/lib/rave/* /root/lost")
     try:
         words = "systemctl show --value -p StatusText rave-orchestrator"
-        eventually(lambda: "login needed" in site.sh(words), "it asks for a login")
+        eventually(lambda: "login is needed" in site.sh(words), "it asks for a login")
         assert mesh in site.control.connections(), "what runs goes on"
         site.sh(f"kill -KILL {site.pids([mesh])[mesh]}")
         eventually(lambda: site.unit(mesh, "NRestarts") != "0", "it is tried again")

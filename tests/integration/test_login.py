@@ -41,7 +41,7 @@ def empty(site: Site) -> Site:
 
 def test_from_nothing_to_a_bot_that_answers(empty: Site) -> None:
     site = empty
-    assert "login needed: run ravectl login" in status(site)
+    assert "login is needed: run ravectl login" in status(site)
     assert site.account("LoginNeeded") is True
     assert site.bots() == []
     process = login(site, EMAIL)
@@ -89,7 +89,7 @@ def test_ctrl_c_cancels(empty: Site) -> None:
     assert "cancelled" in said
     assert "Traceback" not in said
     eventually(lambda: empty.account("LoginStep") == "", "the login has ended")
-    assert "login needed" in status(empty)
+    assert "login is needed" in status(empty)
 
 
 def test_one_at_a_time(empty: Site) -> None:
@@ -117,7 +117,7 @@ def test_failures_are_told_apart(empty: Site, target: str, mode: str, words: str
     assert "status 1" in said
     assert "Traceback" not in said
     assert EMAIL not in empty.machine.journal()
-    assert "login needed" in status(empty)
+    assert "login is needed" in status(empty)
 
 
 def _wrong_key(site: Site) -> None:
@@ -130,7 +130,7 @@ def test_a_wrong_signature_is_told_apart_from_a_session_that_is_over(site: Site)
     site.sh("systemctl start rave-orchestrator")
     words = "Rave refuses the client identity (HTTP 401) (check client_identity.request_hash_key"
     eventually(lambda: words in status(site), "the status says it")
-    assert "login needed" not in status(site)
+    assert "login is needed" not in status(site)
     assert site.account("LoginNeeded") is False
     check = site.machine.run(["ravectl", "status", "--check"], check=False)
     assert (check.returncode, words in check.stdout) == (2, True)
@@ -149,7 +149,7 @@ def test_a_server_that_gives_no_reason_is_found_out_by_a_login(site: Site) -> No
     assert "refuses the signature" in said
     assert "client_identity.request_hash_key" in said
     # A token that is new can't be over.
-    eventually(lambda: "login needed" not in status(site), "no login is asked for")
+    eventually(lambda: "login is needed" not in status(site), "no login is asked for")
     assert "refuses the signature" in status(site)
     # With the right key, and no login, all is well.
     site.configure()
@@ -165,7 +165,7 @@ def test_a_clock_that_is_off_is_named_for_what_it_is(site: Site) -> None:
     site.control.option("request_window", "0")
     site.sh("systemctl start rave-orchestrator")
     eventually(lambda: "the clock of this machine is wrong" in status(site), "the status says it")
-    assert "login needed" not in status(site)
+    assert "login is needed" not in status(site)
     site.control.option("request_window", "300")
     (mesh,) = site.control.create()
     site.control.invite(mesh)
@@ -200,7 +200,7 @@ def test_credentials_expire_in_mid_run(site: Site) -> None:
     pids, connections = site.pids(meshes), site.control.connections()
     stored = site.sh("cat /var/lib/rave/credentials.json")
     site.control.expire()
-    eventually(lambda: "login needed: run ravectl login" in status(site), "it says so")
+    eventually(lambda: "login is needed: run ravectl login" in status(site), "it says so")
     assert site.account("LoginNeeded") is True
     assert site.control.connections() == connections, "who is in, stays in"
     site.control.drop(first)
@@ -227,7 +227,7 @@ def test_expired_before_the_start(site: Site) -> None:
     stored = site.sh("cat /var/lib/rave/credentials.json")
     site.control.expire()
     site.sh("systemctl start rave-orchestrator")
-    eventually(lambda: "login needed: run ravectl login" in status(site), "it says so")
+    eventually(lambda: "login is needed: run ravectl login" in status(site), "it says so")
     assert site.bots() == []
     assert site.sh("cat /var/lib/rave/credentials.json") == stored
     site.control.forget_violations()
@@ -251,7 +251,7 @@ def test_a_logout_stops_all_bots_until_the_next_login(site: Site) -> None:
     assert site.sh("ravectl logout --yes") == "Logged out.\n"
     site.control.wait(disconnected=meshes)
     eventually(lambda: site.bots() == [], "no bot stays without an account")
-    assert "login needed: run ravectl login" in status(site)
+    assert "login is needed: run ravectl login" in status(site)
     (kept,) = site.sh("ls /var/lib/rave/credentials.json*").split()
     assert ".replaced-" in kept
     site.sh("systemctl restart rave-orchestrator")

@@ -44,9 +44,9 @@ def test_monitoring_sees_what_needs_a_person(whole: Site) -> None:
     site.control.fail("discovery", "ok")
     site.control.expire(close=True)
     # At first it may be critical because no bot is connected: what a round finds is told after it.
-    eventually(lambda: "login needed" in check(site)[1], "the session is refused", timeout=60)
+    eventually(lambda: "login is needed" in check(site)[1], "the session is refused", timeout=60)
     assert check(site)[0] == 2
-    assert "login needed" in site.sh("systemctl status rave-orchestrator || true")
+    assert "login is needed" in site.sh("systemctl status rave-orchestrator || true")
     site.sh("systemctl kill -s STOP rave-orchestrator")
     status, line = check(site)
     site.sh("systemctl kill -s CONT rave-orchestrator")

@@ -42,7 +42,7 @@ def test_a_session_that_rave_refuses_does(site: Site) -> None:
     site.control.fail("self", "401")
     site.control.invite(site.control.create())
     site.sh("systemctl start rave-orchestrator")
-    eventually(lambda: "login needed" in site.manager("Status"), "the status says so")
+    eventually(lambda: "login is needed" in site.manager("Status"), "the status says so")
     assert site.bots() == []
     site.control.fail("self", "ok")
 

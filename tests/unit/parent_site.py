@@ -26,7 +26,7 @@ from tests.unit.fake_systemd import FakeSystemd, systemd_on
 from tests.unit.simulator_server import Served
 
 OPERATORS: tuple[type[Interface], ...] = (ManagerObject, AccountObject, PermissionsObject, StoreObject)
-LOGIN_NEEDED = "login needed: run ravectl login"
+LOGIN_NEEDED = "a login is needed: run ravectl login"
 
 
 class Site:

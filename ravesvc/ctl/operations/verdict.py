@@ -106,7 +106,7 @@ def _fine(states: Sequence[str]) -> str:
 
 def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
     if status.get("LoginNeeded"):
-        return [f"login needed: {status['Obstacle'] or 'Rave refuses the session'}"]
+        return [status["Obstacle"] or "a login is needed, because Rave refuses the session"]
     if status["Obstacle"]:
         return [f"no mesh is started: {status['Obstacle']}"]
     outages = [str(each) for each in status.get("Outages", [])]

@@ -87,7 +87,7 @@ async def test_without_credentials_a_login_is_needed(tmp_path: Path) -> None:
         obstacle = made.account.obstacle
         assert obstacle
         assert obstacle.code is Code.LOGIN_NEEDED
-        assert str(obstacle) == "login needed: run ravectl login (there are no credentials yet)"
+        assert str(obstacle) == "a login is needed: run ravectl login (there are no credentials yet)"
 
 
 async def test_a_store_that_had_none_is_not_to_blame(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         obstacle = made.account.obstacle
         assert obstacle
         assert obstacle.code is Code.LOGIN_NEEDED
-        assert str(obstacle).startswith(f"login needed: run ravectl login ({made.path} can't be used: ")
+        assert str(obstacle).startswith(f"a login is needed: run ravectl login ({made.path} can't be used: ")
 
 
 @pytest.mark.parametrize(("known", "what"), [({"auth_token": ""}, "token"), ({"user_id": None}, "user id")])
@@ -123,7 +123,7 @@ async def test_credentials_that_are_not_enough(known: dict[str, Any], what: str,
         obstacle = made.account.obstacle
         assert obstacle
         assert obstacle.code is Code.LOGIN_NEEDED
-        assert str(obstacle) == f"login needed: run ravectl login (the credentials have no {what})"
+        assert str(obstacle) == f"a login is needed: run ravectl login (the credentials have no {what})"
         # Address and device are worth keeping.
         assert plain(made.store.contents.credentials) == half == plain(read_credentials(made.path))
 
@@ -300,7 +300,7 @@ async def test_without_what_a_login_takes_it_is_not_sent_for(tmp_path: Path) -> 
         assert made.account.obstacle
         assert made.account.obstacle.code is Code.LOGIN_NEEDED
         said = str(made.account.obstacle)
-        assert "login needed, for which client_identity lacks mojo_api_key (" in said
+        assert "a login is needed, for which client_identity lacks mojo_api_key (" in said
         assert "run ravectl login" not in said
         assert "there are no credentials yet" in said
         assert made.account.identity_missing == ["mojo_api_key"]

@@ -35,19 +35,23 @@ pytestmark = pytest.mark.usefixtures("utc")
             "No mesh is started: request_hash_key is not set (set it)",
         ),
         (
+            Situation(obstacle=RaveError(Code.LOGIN_NEEDED, "a login is needed: log in", hint="none yet")),
+            "No mesh is started, because a login is needed: log in (none yet)",
+        ),
+        (
             Situation(states=["connected"], obstacle=RaveError(Code.BAD_FILE, "broken"), discovery_error=None),
             "No mesh is started: broken; 1 mesh, 1 connected",
         ),
         (
             Situation(session_refused=True, discovery_error=RaveError(Code.UNAUTHORIZED, "401")),
-            "login needed: run ravectl login: Rave refuses the session; 0 meshes",
+            "a login is needed: run ravectl login (Rave refuses the session); 0 meshes",
         ),
         (
             Situation(
                 session_refused=True, session_proven=False, discovery_error=RaveError(Code.UNAUTHORIZED, "401")
             ),
-            "login needed: run ravectl login: Rave refuses the session, "
-            "or client_identity.request_hash_key is wrong; 0 meshes",
+            "a login is needed: run ravectl login (Rave refuses the session, "
+            "or client_identity.request_hash_key is wrong); 0 meshes",
         ),
         (
             Situation(session_refused=True, identity_refused=IDENTITY, discovery_error=IDENTITY),

@@ -479,7 +479,7 @@ def test_monitoring_sees_a_service(
     assert main(["status", "--check"]) == 3, "it does not say why no mesh is started"
     manager.status |= {"Obstacle": Variant("s", "log in"), "LastDiscoveryTimestamp": Variant("t", 1)}
     assert main(["status", "--check"]) == 2
-    assert "RAVE CRITICAL - login needed: log in | meshes=0" in capsys.readouterr().out
+    assert "RAVE CRITICAL - log in | meshes=0" in capsys.readouterr().out
     manager.error = RaveError(Code.ACCESS_DENIED, "no")
     assert main(["status", "--check"]) == 3
     monkeypatch.setattr(overview, "_CHECK_CALL_TIMEOUT_S", 0.0)

@@ -266,17 +266,17 @@ def lack_identity(site: Site) -> str:
 
 def lack_credentials(site: Site) -> str:
     site.credentials.unlink()
-    return f"No mesh is started: {LOGIN_NEEDED} (there are no credentials yet)"
+    return f"No mesh is started, because {LOGIN_NEEDED} (there are no credentials yet)"
 
 
 def have_bad_credentials(site: Site) -> str:
     site.credentials.write_text("{")
-    return f"No mesh is started: {LOGIN_NEEDED} ({site.credentials} can't be used: "
+    return f"No mesh is started, because {LOGIN_NEEDED} ({site.credentials} can't be used: "
 
 
 def lack_token(site: Site) -> str:
     site.credentials.write_text(site.credentials.read_text().replace(site.served.session.auth_token, ""))
-    return f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token)"
+    return f"No mesh is started, because {LOGIN_NEEDED} (the credentials have no token)"
 
 
 def have_bad_blocklist(site: Site) -> str:
@@ -316,7 +316,9 @@ async def test_an_obstacle_is_told_and_what_runs_goes_on(
         assert running[:3] == [MESH, "", "disconnected"]
         with pytest.raises(program.RaveError) as refused:
             await call(client, "Discover")
-        assert str(refused.value.attributes["said"]).startswith(told.removeprefix("No mesh is started: ")[:60])
+        assert str(refused.value.attributes["said"]).startswith(
+            told.removeprefix("No mesh is started: ").removeprefix("No mesh is started, because ")[:60]
+        )
         systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
         await site.manager.hears("; 1 mesh, 1 stopped")
         assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("as_root")
 
 Run = Callable[[Any], Any]
 
-REFUSED = f"{LOGIN_NEEDED}: Rave refuses the session"
+REFUSED = f"{LOGIN_NEEDED} (Rave refuses the session)"
 STORE_AWAY = "the store can't be used, changes are refused"
 ANN, BOB = 101, 102
 
@@ -152,7 +152,7 @@ async def test_from_nothing_to_meshes_by_a_login(
 
     with caplog.at_level(logging.DEBUG):
         async with site.running(bus_address) as (systemd, client, _):
-            assert site.manager.status.startswith(f"No mesh is started: {LOGIN_NEEDED}")
+            assert site.manager.status.startswith(f"No mesh is started, because {LOGIN_NEEDED}")
             assert await get(client, "LoginNeeded") is True
             steps: list[str] = []
             rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginProgress'"
@@ -452,7 +452,7 @@ async def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
         await put(auth_token="made-up-token")
         await site.manager.hears(f"{REFUSED}; 1 mesh, 1 disconnected")
         await put(auth_token="")
-        gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
+        gone = f"No mesh is started, because {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
         await until(lambda: site.manager.status == gone)
         for _ in range(5):
             with pytest.raises(RaveError, match="the credentials have no token"):

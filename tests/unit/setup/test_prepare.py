@@ -372,6 +372,7 @@ def test_what_is_hardly_meant_is_told_as_ravectl_tells_it_and_keeps_nothing_from
         f"{machine.config}:4: blocklist_duration: 3600000 means 3600000 seconds, that is 41 days ("
     )
     assert said.count("\n") == 1
+    machine.config.parent.chmod(0o755)
     machine.config.chmod(0o644)
     assert prepare.main() == 0
     first, second = capfd.readouterr().err.splitlines(keepends=True)

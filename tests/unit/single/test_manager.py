@@ -66,6 +66,7 @@ def _forget_modules() -> Any:
 def test_what_is_hardly_meant_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "rave.yaml"
     file.write_text("blocklist_duration: 3600000\nclient_identity: {request_hash_key: 0a}\n")
+    file.parent.chmod(0o755)
     file.chmod(0o644)
     assert BotManager.from_config(file).settings.blocklist_duration == 3600000
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2

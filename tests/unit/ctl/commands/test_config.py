@@ -61,6 +61,7 @@ def test_what_is_hardly_meant_is_no_mistake(tmp_path: Path, capsys: pytest.Captu
     fine, language = heard.out.splitlines()
     assert fine == f"{file} has no mistake, but 1 warning:"
     assert language == "lang: bots answer in English, because they know de and en, but not fr."
+    file.parent.chmod(0o755)
     file.chmod(0o644)
     assert main(["config", "check", str(file)]) == Exit.OK
     heard = capsys.readouterr()

@@ -69,8 +69,9 @@ def _status(options: argparse.Namespace) -> int:
 
     The table has the beginning of the mesh's id, its title, its state, how long its bot has been connected, the users
     when discovery last looked, the memory of its unit, how often its process was restarted by itself, and the reason
-    why it is not connected. At a terminal the table is as wide as the terminal, and coloured unless NO_COLOR is set.
-    A terminal of less than 110 columns has no column for the reasons: each stands below its mesh.
+    why it is not connected. Users and memory are "-" where no bot runs. At a terminal the table is as wide as the
+    terminal, and coloured unless NO_COLOR is set. A terminal of less than 110 columns has no column for the reasons:
+    each stands below its mesh.
 
     A mesh is connected, disconnected, starting, stopping, restarting, unhealthy (its process does not answer),
     failed (its process has ended, and the service is about to decide what follows), blocked (on the blocklist), held

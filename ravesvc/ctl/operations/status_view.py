@@ -9,6 +9,7 @@ from typing import Any
 from ravesvc.common.text import printable
 from ravesvc.ctl.operations.mesh_lookup import SHORT_ID_CHARS, MeshRow
 from ravesvc.ctl.ui import columns, output
+from ravesvc.ctl.ui.mesh_facts import WITHOUT_PROCESS
 
 _MAX_CELL_CHARS = 300
 # There may be several reasons why no bot starts, and all are named.
@@ -171,8 +172,7 @@ def _rows(facts: StatusFacts) -> list[list[str]]:
             mesh.title,
             mesh.state,
             age(facts.now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
-            str(mesh.users),
-            size(facts.memory.get(mesh.id)),
+            *(["-", "-"] if mesh.state in WITHOUT_PROCESS else [str(mesh.users), size(facts.memory.get(mesh.id))]),
             str(mesh.restarts),
             mesh.reason,
         ]

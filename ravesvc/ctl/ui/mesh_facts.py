@@ -38,6 +38,8 @@ BLOCK_LABELS = {
 _NONE = "-"
 # The states in which a process answers, or should.
 _RUNNING = ("connected", "disconnected", "unhealthy")
+# The states in which there is no process, and what was last known of users and memory no longer holds.
+WITHOUT_PROCESS = ("blocked", "held", "stopped", "failed")
 
 
 def words(values: Mapping[str, object], labels: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -55,6 +57,8 @@ def _words(name: str, values: Mapping[str, object]) -> str:
     value = values[name]
     # On the bus a mesh counts as healthy when it has no process that could answer, or has just got one.
     if (name == "Healthy" and values.get("State") not in _RUNNING) or (name == "MainPID" and not value):
+        return _NONE
+    if name == "Users" and values.get("State") in WITHOUT_PROCESS:
         return _NONE
     if isinstance(value, bool):
         return "yes" if value else "no"

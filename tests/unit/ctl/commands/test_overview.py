@@ -237,6 +237,17 @@ def show(service: FakeService, **values: object) -> None:
     service.manager.lines = ["It runs."]
 
 
+@pytest.mark.parametrize(
+    ("state", "users"), [("held", "-"), ("blocked", "-"), ("stopped", "-"), ("failed", "-"), ("restarting", "12")]
+)
+def test_who_is_in_a_mesh_without_a_bot_is_not_known(
+    service: FakeService, capsys: pytest.CaptureFixture[str], state: str, users: str
+) -> None:
+    show(service, State=state, Users=12)
+    assert main(["show", FIRST]) == 0
+    assert f"\nUsers:              {users}\n" in capsys.readouterr().out
+
+
 def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     running = {"State": "connected", "Healthy": True, "MainPID": 4711, "Users": 12, "SinceTimestamp": WHEN_US}
     show(

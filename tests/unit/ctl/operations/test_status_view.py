@@ -50,7 +50,7 @@ outdated processes: 1 (ravectl roll)
 MESH      TITLE                           STATE         UP  USERS  MEM   RST  REASON
 1c2d3e4f  Friday film night with popcorn  connected     2h  12     21M   0
 9f8e7d6c  映画の夜                        disconnected  -   3      2.0G  17   can't connect to wss.example.test:443: Connection refused
-0a0b0c0d                                  blocked       -   0      -     0    the bot was kicked"""  # noqa: E501
+0a0b0c0d                                  blocked       -   -      -     0    the bot was kicked"""  # noqa: E501
 
 AT_80 = """\
 rave-orchestrator 0.1.0: 3 meshes, 1 disconnected, 1 connected, 1 blocked
@@ -61,7 +61,7 @@ MESH      TITLE                           STATE         UP   USERS  MEM   RST
 1c2d3e4f  Friday film night with popcorn  connected     2h   12     21M   0
 9f8e7d6c  映画の夜                        disconnected  -    3      2.0G  17
             can't connect to wss.example.test:443: Connection refused
-0a0b0c0d                                  blocked       -    0      -     0
+0a0b0c0d                                  blocked       -    -      -     0
             the bot was kicked"""
 
 AT_40 = """\

@@ -19,7 +19,7 @@ _KICKED_AT_ONCE_S = 10.0
 _LEAST_KICKS = 3
 # Of one kind.
 _MAX_SENTENCES = 3
-# States as they are counted: trouble first.
+# The order in which states are counted: trouble first.
 _STATES = (
     "unhealthy",
     "failed",
@@ -30,7 +30,6 @@ _STATES = (
     "connected",
     "stopped",
     "held",
-    "blocked",
 )
 
 
@@ -123,7 +122,9 @@ def _meshes(now: Situation) -> str:
     if now.obstacle and not now.states:
         return ""
     parts = [count(len(now.states), "mesh")]
-    parts += [f"{now.states.count(state)} {state}" for state in _STATES if state in now.states]
+    # Any other state, such as blocked, comes last.
+    ordered = dict.fromkeys([*_STATES, *sorted(set(now.states))])
+    parts += [f"{now.states.count(state)} {state}" for state in ordered if state in now.states]
     since = dates.in_sentence(now.stale_since)
     error = now.discovery_error
     paused = now.pauses and error and error.code is Code.RATE_LIMITED

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("utc")
             "0 meshes, discovery fails, stale since 2026-11-28 at 12:03:00 UTC: HTTP 500",
         ),
         (Situation(states=["connected", "blocked", "connected"]), "3 meshes, 2 connected, 1 blocked"),
+        (Situation(states=["a state to come", "connected"]), "2 meshes, 1 connected, 1 a state to come"),
         (
             Situation(states=["held", "connected", "blocked", "disconnected", "failed", "stopped", "unhealthy"]),
             "7 meshes, 1 unhealthy, 1 failed, 1 disconnected, 1 connected, 1 stopped, 1 held, 1 blocked",

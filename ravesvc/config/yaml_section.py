@@ -19,7 +19,7 @@ import yaml
 from ravesvc.common import timespan
 from ravesvc.common.json_fields import as_user_id
 from ravesvc.common.spelling import nearest
-from ravesvc.common.text import printable
+from ravesvc.common.text import count, printable
 from ravesvc.config import declaration, proxy
 from ravesvc.config.declaration import Kind, Option
 from ravesvc.config.worker_options import AUTO, PROXY, Proxy
@@ -148,7 +148,7 @@ class Section:
         hint = f"write {thousandth} if you mean milliseconds, as the Node.js bot has them" if number else ""
         found = self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted, hint)
         if number and found == number:
-            means = f"{number:.0f} means {number:.0f} seconds, that is {timespan.roughly(number)}"
+            means = f"{number:.0f} means {count(round(number), 'second')}, that is {timespan.roughly(number)}"
             choice = f"if you mean milliseconds, write {thousandth}; if you mean seconds, write {number:.0f}s"
             self._warn(key, f"{means} ({choice})")
         return found

@@ -75,8 +75,9 @@ AGES_MIN = [3, 150, 2 * 24 * 60 + 5]
 # With memory that no control group on this machine counts.
 PROGRAM = """
 import json, os, sys
+from pathlib import Path
 from ravesvc.ctl.operations import memory, watch_run
-counted = json.load(open(sys.argv.pop(1)))
+counted = json.loads(Path(sys.argv.pop(1)).read_text())
 memory.used = lambda: counted if "BUG" not in os.environ or not bugs.pop() else 1 / 0
 bugs = [True, False]
 # All is drawn because of what happens, not because of the time.

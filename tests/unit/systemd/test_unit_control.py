@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +15,7 @@ import pytest
 from ravesvc.bus import Bus, Call, Interface, allow_all, connection, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.systemd import unit_control as units_module
-from ravesvc.systemd.unit_control import Units, serve
+from ravesvc.systemd.unit_control import Units
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.marking import marks_its_tests
@@ -278,30 +274,3 @@ async def test_no_systemd(bus_address: str) -> None:
         assert e.value.code is Code.UNIT
     finally:
         await units.close()
-
-
-def test_serve_speaks_lines() -> None:
-    """In this process, where nothing is on the bus that could answer."""
-    answers = io.StringIO()
-    serve(io.StringIO('{"id": 5, "verb": "reset-failed", "unit": "x.service"}\n'), answers)
-    (answer,) = map(json.loads, answers.getvalue().splitlines())
-    assert (answer["id"], answer["error"]) == (5, "DBusServiceUnknownError")
-
-
-def test_a_helper_whose_parent_is_gone_ends_without_a_word() -> None:
-    request = '{"id": 1, "verb": "start", "unit": "rave-mesh@x.service"}\n'
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-m", "ravesvc.systemd.unit_control"],
-            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"},
-            input=request,
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=30,
-        )
-    finally:
-        os.close(writer)
-    assert (ended.returncode, ended.stderr) == (0, "")

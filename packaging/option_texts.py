@@ -283,7 +283,7 @@ def _kept_by_workers(table: list[Entry]) -> list[str]:
 
 
 def _reloaded(table: list[Entry]) -> list[str]:
-    """The options that a reload takes over, likewise."""
+    """The options that a reload applies, likewise."""
     return _shortened(table, {each.name for each in table if each.option.reload})
 
 

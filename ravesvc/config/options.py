@@ -207,7 +207,7 @@ class Config(WorkerOptions):
 TABLE = tuple(table.entries(Config))
 
 
-# Those that a reload takes over, by their names in rave.yaml.
+# Those that a reload applies, by their names in rave.yaml.
 RELOADED = frozenset(entry.name for entry in TABLE if entry.option.reload)
 
 

@@ -81,7 +81,7 @@ def _build(options: type[T], path: tuple[str, ...], found: Mapping[tuple[str, ..
 
 
 def reloaded(before: T, after: object) -> T:
-    """The settings before, with those after for all that a reload takes over. Both have the options of `before`."""
+    """The settings before, with those after for all that a reload applies. Both have the options of `before`."""
     for entry in entries(type(before)):
         if entry.option.reload:
             before = _with_value(before, entry.path, entry.value(after))

@@ -266,7 +266,7 @@ class BotService:
         await self.reconciler.health.ask_again()
 
     def apply(self, settings: Config) -> None:
-        """Put other options into force. They may differ from those before in what a reload takes over."""
+        """Put other options into force. They may differ from those before in what a reload applies."""
         self._settings = settings
         self.blocklist.set_duration(settings.blocklist_duration)
         self.starts.set_pace(settings.starts_per_minute)

@@ -1,4 +1,4 @@
-"""rave.yaml while the service runs: how it differs from the options in force, and what a reload takes over of it."""
+"""rave.yaml while the service runs: how it differs from the options in force, and what a reload applies of it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MAX_NAMED = 6
 
 
 class ConfigFile:
-    """Compares the file with the options in force, and puts those into force that a reload takes over.
+    """Compares the file with the options in force, and applies what a reload may apply.
 
     Args:
         used: the options in force.
-        apply: puts other options into force; they differ in those that a reload takes over.
+        apply: puts other options into force; they differ in those that a reload applies.
 
     Attributes:
         note: how the file differs from the options in force, and what to run, in a sentence; empty if it does not.
-        reloaded: the options that the last reload took over.
+        reloaded: the options that the last reload applied.
     """
 
     def __init__(self, used: Config, apply: Callable[[Config], None]) -> None:
@@ -52,7 +52,7 @@ class ConfigFile:
             log.info("%s is as the service has it", self._used.file)
 
     async def reload(self, digest: str) -> tuple[list[str], list[str]]:
-        """Take over what a reload takes over; returns those options, and the changed ones that wait for a restart.
+        """Apply what a reload applies; returns those options, and the changed ones that wait for a restart.
 
         `digest` is that of the settings which bots get from now on. Raises `RaveError`: Config; InvalidArgument if
         the file has others.

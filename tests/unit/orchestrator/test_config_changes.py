@@ -1,4 +1,4 @@
-"""rave.yaml while the service runs: what is said of an edit, and what a reload takes over."""
+"""rave.yaml while the service runs: what is said of an edit, and what a reload applies."""
 
 from __future__ import annotations
 

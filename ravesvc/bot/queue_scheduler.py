@@ -8,6 +8,8 @@ the next one corrects it. Some orders of events that it is made for:
     vote, users' own video starts: the entry stays requested, and gets its vote when that video has ended.
     vote, no video: the vote may not be enough, or not count. It is said once, and tried again when the room changes.
     end of the video, users' votes: Rave starts the one that they want. If nothing starts, the queue goes on.
+    vote, cleared by a user, answer: the room has lost the vote before the bot knows that Rave took it. The bot votes
+        again, as after any other clearing.
     vote, removed: a vote can't be taken back, only be given to another video. So the next entry gets it at once. If
         there is none, and the removed video starts although no user has voted for it, it is to be skipped.
 
@@ -128,6 +130,8 @@ class QueueScheduler:
         self._vote_shown_at: dict[str, float] = {}
         # The entry of the last `Play` was removed, perhaps while its vote was on the way.
         self._play_removed = False
+        # The room has lost a vote for the entry of the last `Play`, whose answer is on the way.
+        self._play_cleared = False
         self._unwanted: tuple[Removed, Showing] | None = None
         self._retries = 0
         self._retry_at = 0.0
@@ -198,14 +202,20 @@ class QueueScheduler:
         if self._view and self._view.own_votes:
             return
         requested = self.queue.requested
-        if requested and self._votes and any(same_url(requested.url, url) for url in lost):
-            self._cleared += 1
-            self._votes, self._start_due = 0, 0.0
-            # Perhaps it was elected, and the message that says so comes next.
-            self._retry_at = max(self._retry_at, now + _CLEARED_S)
+        if requested and any(same_url(requested.url, url) for url in lost):
+            if self._votes:
+                self._note_cleared(now)
+            else:
+                self._play_cleared = True
         for request in self.queue.chosen:
             if any(same_url(request.url, url) for url in lost):
                 self._notices.append(Notice(NoticeKind.CHOICE_CLEARED, request.entry))
+
+    def _note_cleared(self, now: float) -> None:
+        self._cleared += 1
+        self._votes, self._start_due = 0, 0.0
+        # Perhaps it was elected, and the message that says so comes next.
+        self._retry_at = max(self._retry_at, now + _CLEARED_S)
 
     # What to do.
 
@@ -228,7 +238,7 @@ class QueueScheduler:
         if self._cleared and not self._votes:
             self._notify_once(Notice(NoticeKind.CLEARED, request.entry))
         self._asked_in = _circumstances(self._view)
-        self._play_removed = False
+        self._play_removed = self._play_cleared = False
         return Play(request)
 
     def pop_notices(self) -> list[Notice]:
@@ -315,8 +325,11 @@ class QueueScheduler:
         self.queue = self.queue.voted()
         if self._is_requested(video):
             self._retries = 0
-            self._votes += 1
-            self._start_due = now + _START_S
+            if self._play_cleared:
+                self._note_cleared(now)
+            else:
+                self._votes += 1
+                self._start_due = now + _START_S
         elif self._play_removed:
             self._remember_removed(video, url)
 

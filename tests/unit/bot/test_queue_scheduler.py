@@ -454,6 +454,22 @@ def test_votes_that_are_cleared_are_given_again_until_that_is_too_often() -> Non
     assert scene.waiting() == ["first"]
 
 
+def test_a_vote_that_is_cleared_before_its_answer_comes_is_given_again() -> None:
+    scene = Scene("first")
+    scene.see(EMPTY._replace(mode=PlayMode.AUTOPLAY, showing=Showing(url("other"), "", "i-other")))
+    action = scene.scheduler.next_action(scene.now)
+    assert isinstance(action, Play)
+    video = action.request.entry.video
+    scene.scheduler.registered(video, url("first"))
+    scene.see(scene.view._replace(own_votes=frozenset({url("first")})))
+    scene.see(scene.view._replace(own_votes=frozenset()))
+    scene.scheduler.voted(video, url("first"), scene.now)
+    assert scene.waits() == 10
+    scene.now += 10
+    assert scene.plays() == "first"
+    assert scene.told() == [NoticeKind.CLEARED]
+
+
 def test_votes_that_go_because_the_video_starts_were_not_cleared() -> None:
     scene = Scene("first")
     scene.plays()

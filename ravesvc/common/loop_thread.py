@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_CLEAN_UP_S = 1.0
+
 
 class LoopThread:
     """A thread with an event loop that runs until `stop`."""
@@ -27,10 +29,19 @@ class LoopThread:
             return await asyncio.wrap_future(future)
 
     async def stop(self, timeout_s: float) -> None:
-        """Cancel all that runs in the thread, and wait until it has ended, for at most `timeout_s`."""
+        """Cancel all that runs in the thread, and wait until it has ended, for at most `timeout_s`.
+
+        What was cancelled before gets a second to end by itself.
+        """
         self._loop.call_soon_threadsafe(self._stopped.set)
         await asyncio.to_thread(self._thread.join, timeout_s)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._stopped.wait())
+            runner.run(self._until_stopped())
+
+    async def _until_stopped(self) -> None:
+        await self._stopped.wait()
+        # What was given up a moment ago puts things in order. To cancel it once more would interrupt that.
+        if given_up := [task for task in asyncio.all_tasks() if task.cancelling()]:
+            await asyncio.wait(given_up, timeout=_CLEAN_UP_S)

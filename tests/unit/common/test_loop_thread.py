@@ -58,3 +58,29 @@ async def test_work_that_blocks_its_loop_blocks_nobody_else() -> None:
     for stuck in named("aside"):
         await asyncio.to_thread(stuck.join, 10)
     assert not named("aside")
+
+
+async def test_a_call_that_was_given_up_puts_things_in_order_before_the_end() -> None:
+    begun, ordered = threading.Event(), threading.Event()
+
+    async def tidy() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            ordered.set()
+
+    thread = LoopThread("aside")
+    call = asyncio.create_task(thread.call(tidy(), 5))
+    await asyncio.to_thread(begun.wait, 5)
+    call.cancel()
+    await asyncio.wait([call])
+    await thread.stop(5)
+    assert ordered.is_set()
+
+
+async def test_tests_of_packages_with_threads_find_what_touches_a_loop_from_another_one() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(RuntimeError, match="Non-thread-safe"):
+        await asyncio.to_thread(loop.call_soon, int)

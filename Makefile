@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
 # Booted machines wait more than they work, so there are more of them at once than cores.
 # A file goes to one worker, whose machine its tests may share, in the order that conftest.py gives.
-BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
+BOOTED := PYTHONDONTWRITEBYTECODE= $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
@@ -17,8 +17,6 @@ TEMPORARY := $(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
 STRICT := PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE= $(TEMPORARY)
-# It notes where each task and callback was made, which takes its time.
-ASYNCIO_DEBUG := PYTHONASYNCIODEBUG=1
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus fish gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
@@ -65,20 +63,20 @@ quick: .venv/ready ## the quick unit tests
 	$(STRICT) $(PYTEST) -n 2 --dist worksteal --quick --durations=10 --durations-min=0.5
 
 .PHONY: unit
-unit: unit-tests bus-tests fuzz-tests ## all unit tests, those of the bus with the library to come as well, and a second of each fuzzer
+unit: unit-tests bus-tests fuzz-tests ## all unit tests, those of the bus with the library to come as well, and half a second of each fuzzer
 
 .PHONY: unit-tests
 unit-tests: .venv/ready
-	$(STRICT) $(ASYNCIO_DEBUG) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
+	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
 
 .PHONY: bus-tests
 bus-tests: .venv/ready
-	$(STRICT) $(ASYNCIO_DEBUG) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) $(BUS_TESTS)
+	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) $(BUS_TESTS)
 
 .PHONY: fuzz-tests
 fuzz-tests: .venv/ready
 	# The same inputs each time: what others find belongs to those who look for it.
-	$(FUZZ) --seconds 1 --seed 1
+	$(FUZZ) --seconds 0.5 --seed 1
 
 .PHONY: coverage
 coverage: ## all unit tests, and which lines none of them reaches: takes half as much time again

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -313,9 +314,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file, function = item.path.name, item.name.partition("[")[0]
         if not named.isdisjoint({(file, function), (file, "")}):
             item.add_marker(pytest.mark.faults)
-    # What takes longest comes first, so that no worker is left alone with it at the end: machines of their own, and
-    # what waits for time-outs.
-    items.sort(key=lambda item: "wired" in getattr(item, "fixturenames", ()) and item.path.name != "test_faults.py")
+    # What takes longest comes first, so that no worker is left alone with it at the end: machines of their own, what
+    # waits for time-outs, and then the files with the most tests.
+    kinds = Counter((item.path, bool(item.get_closest_marker("faults"))) for item in items)
+
+    def place(item: pytest.Item) -> tuple[bool, int, Path]:
+        quick = "wired" in getattr(item, "fixturenames", ()) and item.path.name != "test_faults.py"
+        return quick, -kinds[item.path, bool(item.get_closest_marker("faults"))], item.path
+
+    items.sort(key=place)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

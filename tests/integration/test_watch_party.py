@@ -1,4 +1,4 @@
-"""Watch parties: three rooms with five users each, who rule over what plays by chat alone."""
+"""Watch parties: rooms with five users each, who rule over what plays by chat alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,18 @@ PATIENCE = 30.0
 @pytest.fixture
 def rooms(site: Site) -> list[str]:
     """Rooms in which nothing plays; ann, who leads them, is an admin."""
+    return _open_rooms(site, 3)
+
+
+@pytest.fixture
+def room(site: Site) -> str:
+    """One such room."""
+    return _open_rooms(site, 1)[0]
+
+
+def _open_rooms(site: Site, count: int) -> list[str]:
     site.control.option("playback", "none")
-    rooms = site.run_fleet(3)
+    rooms = site.run_fleet(count)
     for room in rooms:
         site.control.join(room, *PEOPLE)
     site.sh(f"ravectl admin add {user_id(site, rooms[0], 'ann')}")
@@ -138,8 +148,7 @@ def says_in_answer(site: Site, room: str, text: str, message: dict[str, Any]) ->
     assert said, f"no answer to {text}"
 
 
-def test_a_queue_outlives_its_bot_and_the_parent(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+def test_a_queue_outlives_its_bot_and_the_parent(site: Site, room: str) -> None:
     for video in ("lantern", "harbour", "kittens"):
         says(site, room, "bea", f"?play {LINK}sim-{video}")
     wait_playing(site, room, "sim-lantern")
@@ -159,8 +168,7 @@ def test_a_queue_outlives_its_bot_and_the_parent(site: Site, rooms: list[str]) -
 
 
 @pytest.mark.usefixtures("key")
-def test_a_provider_in_trouble_is_told_and_harms_no_queue(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+def test_a_provider_in_trouble_is_told_and_harms_no_queue(site: Site, room: str) -> None:
     says(site, room, "bea", f"?play {LINK}sim-lantern")
     says(site, room, "bea", f"?play {LINK}sim-harbour")
     wait_playing(site, room, "sim-lantern")
@@ -184,16 +192,15 @@ def test_a_provider_in_trouble_is_told_and_harms_no_queue(site: Site, rooms: lis
 
 
 @pytest.mark.usefixtures("key")
-def test_searches_that_are_used_up_are_told_and_links_still_work(site: Site, rooms: list[str]) -> None:
+def test_searches_that_are_used_up_are_told_and_links_still_work(site: Site, room: str) -> None:
     site.control.option("provider_quota", 0)
-    answers = site.control.chat(rooms[0], "?search rooster", user="dan", wait=PATIENCE, answers=2)
+    answers = site.control.chat(room, "?search rooster", user="dan", wait=PATIENCE, answers=2)
     assert "used up" in answers[-1]
-    says(site, rooms[0], "bea", f"?play {LINK}sim-rooster")
-    wait_playing(site, rooms[0], "sim-rooster")
+    says(site, room, "bea", f"?play {LINK}sim-rooster")
+    wait_playing(site, room, "sim-rooster")
 
 
-def test_without_a_key_links_are_played_and_a_search_says_what_is_missing(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+def test_without_a_key_links_are_played_and_a_search_says_what_is_missing(site: Site, room: str) -> None:
     answers = site.control.chat(room, "?search rooster", user="dan", wait=PATIENCE, answers=2)
     assert "key" in answers[-1] or "operator" in answers[-1]
     # How long they are is not known, so the room alone tells when the next is due.
@@ -204,8 +211,7 @@ def test_without_a_key_links_are_played_and_a_search_says_what_is_missing(site: 
     wait_playing(site, room, "sim-lantern")
 
 
-def test_people_who_vote_by_hand_come_first(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+def test_people_who_vote_by_hand_come_first(site: Site, room: str) -> None:
     for video in ("lantern", "harbour"):
         says(site, room, "bea", f"?play {LINK}sim-{video}")
     wait_playing(site, room, "sim-lantern")
@@ -217,8 +223,7 @@ def test_people_who_vote_by_hand_come_first(site: Site, rooms: list[str]) -> Non
     wait_playing(site, room, "sim-harbour")
 
 
-def test_votes_that_are_cleared_are_given_again(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+def test_votes_that_are_cleared_are_given_again(site: Site, room: str) -> None:
 
     def votes() -> list[str]:
         return [vote["video"] for vote in site.control.mesh(room)["votes"]]

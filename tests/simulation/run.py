@@ -48,8 +48,7 @@ def simulate(seed: int, hours: float) -> Report:
     with (
         tempfile.TemporaryDirectory(prefix="ravesvc-simulation-", dir=_fast_directory()) as directory,
         _quiet_logs(),
-        # In asyncio's debug mode it would take several times as long.
-        asyncio.Runner(debug=False, loop_factory=LeapingLoop) as runner,
+        asyncio.Runner(loop_factory=LeapingLoop) as runner,
     ):
         return runner.run(_simulate(seed, hours, Path(directory)))
 

@@ -84,9 +84,13 @@ if os.environ.get("RAVESVC_TEST_DBUS") == "dbus_fast":
     use_dbus_fast()
 
 
-# For each future and callback asyncio's debug mode notes where it was made: all frames down to those of pytest, and
-# it looks on disk whether their files have changed, which took a third of a test's time. This many frames are enough
-# to find the place; their lines are read when they are printed.
+# The packages that hand work to threads: there debug mode finds what touches a loop from a thread of another one. It
+# takes a quarter of a test's time.
+_WITH_THREADS = frozenset({"api", "blocklist", "common", "orchestrator", "single", "store"})
+
+# For each future and callback it notes where it was made: all frames down to those of pytest, and it looks on disk
+# whether their files have changed. This many frames are enough to find the place; their lines are read when they are
+# printed.
 _FRAMES_NOTED = 5
 
 
@@ -181,7 +185,7 @@ def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object
 
 
 def run_coroutine(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run, in debug mode where `make unit` runs it; ends after 60 s whatever happens."""
+    """asyncio.run, in debug mode for packages with threads; ends after 60 s whatever happens."""
 
     async def bounded() -> T:
         # Else debug mode logs what takes long, which on a busy machine is anything.
@@ -189,7 +193,7 @@ def run_coroutine(main: Coroutine[Any, Any, T]) -> T:
         async with asyncio.timeout(60):
             return await main
 
-    return asyncio.run(bounded())
+    return asyncio.run(bounded(), debug=marking.package_under_test() in _WITH_THREADS)
 
 
 async def until(condition: Callable[[], object]) -> None:

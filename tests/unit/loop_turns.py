@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What is promised are 0.05 s. Tests run in debug mode, with their lines watched.
+# What is promised are 0.05 s. Some tests run in debug mode, or with their lines watched.
 MAX_TURN_S = 0.25
 
 

@@ -24,6 +24,7 @@ import pytest
 
 LEFT_OUT_OF_QUICK = ("mongo", "process", "slow")
 
+_UNIT_TESTS = Path(__file__).parent
 _MARK_OF_FILE = re.compile(rf"^pytestmark = pytest\.mark\.({'|'.join(LEFT_OUT_OF_QUICK)})$", re.M)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +73,13 @@ class Running:
     """The test that runs."""
 
     item: pytest.Item | None = None
+
+
+def package_under_test() -> str:
+    """The package of ravesvc that the running test is about, such as `store`; empty if it is about all."""
+    assert Running.item, "no test runs"
+    parts = Running.item.path.relative_to(_UNIT_TESTS).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 def refuse_programs() -> None:

@@ -106,8 +106,6 @@ class Terminal:
             "TZ": "UTC",
             "COLUMNS": "",
             "LINES": "",
-            # On a busy machine it writes what has taken long onto the screen.
-            "PYTHONASYNCIODEBUG": "",
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _ON_TERMINAL, *words],

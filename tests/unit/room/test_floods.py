@@ -100,7 +100,7 @@ class _Deaf:
 async def test_a_server_that_floods_is_left_and_holds_nothing_up(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, frame: bytes
 ) -> None:
-    # In debug mode a frame may take longer than between two that are allowed.
+    # On a busy machine a frame may take longer than between two that are allowed.
     monkeypatch.setattr(connection, "_FRAME_RATE", Rate(2_000, 20))
 
     with flooding(authority, frame * (262_144 // len(frame))) as server:

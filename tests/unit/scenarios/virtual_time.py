@@ -36,8 +36,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._now = 1000.0
         super().__init__(selector or _Selector())
-        # Else debug mode takes a step that lets time pass for one that is slow.
-        self.slow_callback_duration = float("inf")
 
     def time(self) -> float:
         return self._now
@@ -80,7 +78,7 @@ class VirtualTime:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run in debug mode, in virtual time."""
+    """asyncio.run in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 

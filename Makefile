@@ -7,16 +7,17 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
 # Booted machines wait more than they work, so there are more of them at once than cores.
 # A file goes to one worker, whose machine its tests may share, in the order that conftest.py gives.
-BOOTED := PYTHONDONTWRITEBYTECODE= $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
+BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
 BUS_TESTS := $(wildcard tests/unit/bus/test_*.py)
 # Some thousand small files are written to the end, fsync included: in memory, where there is such a place.
 TEMPORARY := $(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm)
-# By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
-# would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
-STRICT := PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE= $(TEMPORARY)
+# By way of the environment, so that it holds in the workers of the unit tests and the processes they start.
+STRICT := PYTHONWARNINGS=error $(TEMPORARY)
+# Else each process would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus fish gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
@@ -66,8 +67,15 @@ quick: .venv/ready ## the quick unit tests
 unit: unit-tests bus-tests fuzz-tests ## all unit tests, those of the bus with the library to come as well, and half a second of each fuzzer
 
 .PHONY: unit-tests
-unit-tests: .venv/ready
+unit-tests: build/collected
 	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
+
+# Workers that all begin without compiled tests would each compile them.
+build/collected: .venv/ready
+	$(STRICT) $(PYTEST) --collect-only --quiet > /dev/null
+	$(PYTEST) tests/integration --collect-only --quiet > /dev/null
+	mkdir -p build
+	touch $@
 
 .PHONY: bus-tests
 bus-tests: .venv/ready

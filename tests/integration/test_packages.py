@@ -190,7 +190,7 @@ def test_a_rave_yaml_that_is_missing(site: Site) -> None:
 
 def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     site.set_up()
-    meshes = site.run_fleet(20)
+    meshes = site.run_fleet(10)
     pids, connections = site.pids(meshes), site.control.connections()
     parent = site.sh("systemctl show --value -p MainPID rave-orchestrator")
     options = site.sh(f"cat {_YAML}")
@@ -208,10 +208,10 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     # They run the program of before, until they are replaced one after another.
     version = site.manager("Version")
     assert version.endswith(".1")
-    eventually(lambda: site.manager("Outdated") == 20, "all are outdated")
+    eventually(lambda: site.manager("Outdated") == 10, "all are outdated")
     begun = time.monotonic()
-    assert "20 outdated processes replaced" in site.sh("ravectl roll", timeout=180)
-    figure(f"20 processes were replaced after an upgrade in {time.monotonic() - begun:.0f} s")
+    assert "10 outdated processes replaced" in site.sh("ravectl roll", timeout=180)
+    figure(f"10 processes were replaced after an upgrade in {time.monotonic() - begun:.0f} s")
     assert site.manager("Outdated") == 0
     site.wait_state(meshes, "connected")
     site.sh("dpkg --install /root/upgrade/rave-simulator_*.deb", timeout=120)
@@ -220,7 +220,7 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
 
 def test_removal_stops_the_fleet_with_a_bot_that_clings(site: Site, figure: Figure) -> None:
     # The new simulator knows nothing of the meshes of before.
-    meshes = site.run_fleet(20)
+    meshes = site.run_fleet(10)
     assert {names.mesh_unit(mesh) for mesh in meshes} <= set(site.bots())
     let_cling(site, meshes[0])
     pids = site.pids(meshes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -72,6 +73,17 @@ def test_in_the_middle_of_starting(site: Site, stop: str, moment: float) -> None
     assert blocklist(site)["blockedMeshes"] == {}, "a stop is no fault of a mesh, and no hold"
     site.sh("systemctl start rave-orchestrator")
     site.control.wait(connected=meshes, timeout=90)
+
+
+def test_what_waits_for_bots_that_stop_leaves_one_that_has_just_begun(site: Site) -> None:
+    """On a busy machine a new service may have started a bot before the stop of the old one gets to this."""
+    (mesh,) = site.run_fleet(1)
+    pids = site.pids([mesh])
+    unit = site.sh("systemctl cat rave-meshes-stop.service").replace("\\\n", " ")
+    (command,) = re.findall(r"^ExecStop=-/bin/sh -c '(.*)'$", unit, re.M)
+    site.sh(f"export WAIT=5s; {command.replace('$$', '$')}")
+    assert site.pids([mesh]) == pids
+    assert site.answers(mesh)
 
 
 def test_in_the_middle_of_a_restart_wait(site: Site) -> None:

@@ -86,7 +86,7 @@ if os.environ.get("RAVESVC_TEST_DBUS") == "dbus_fast":
 
 # The packages that hand work to threads: there debug mode finds what touches a loop from a thread of another one. It
 # takes a quarter of a test's time.
-_WITH_THREADS = frozenset({"api", "blocklist", "common", "orchestrator", "single", "store"})
+_WITH_THREADS = frozenset({"api", "blocklist", "common", "core", "doctor", "orchestrator", "single", "store"})
 
 # For each future and callback it notes where it was made: all frames down to those of pytest, and it looks on disk
 # whether their files have changed. This many frames are enough to find the place; their lines are read when they are

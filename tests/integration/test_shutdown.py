@@ -59,7 +59,7 @@ def nothing_runs(site: Site) -> None:
 @pytest.mark.parametrize("moment", [0.2, 0.6, 1.2])
 def test_in_the_middle_of_starting(site: Site, stop: str, moment: float) -> None:
     # So many that at the latest moment some are still starting.
-    meshes = site.control.create(12)
+    meshes = site.control.create(9)
     site.control.invite(meshes)
     site.sh("systemctl start rave-orchestrator")
     eventually(lambda: len(site.bots()) > 0, "the first has begun")

@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -W error -m pytest
 # A file goes to one worker, whose machine its tests may share, in the order that conftest.py gives.
 BOOTED := $(PYTEST) tests/integration --durations=10 --dist loadfile --no-loadscope-reorder
 # What a release to come is likely to break: Python, systemd, the bus.
-FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
+FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py plugins.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
 BUS_TESTS := $(wildcard tests/unit/bus/test_*.py)
 # Some thousand small files are written to the end, fsync included: in memory, where there is such a place.
@@ -124,6 +124,7 @@ test-faults: .venv/ready deb ## the fault table: tests on a booted Debian 13 in 
 .PHONY: test-forky
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
 	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -n 4 --dist loadfile
+	TESTBED_SUITE=forky $(PYTEST) tests/integration/test_hundred.py -k forty
 
 .PHONY: test-old
 test-old: .venv/ready deb ## booted tests of revision REV, by default the last release, with the packages of this tree

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from testbed.machine import Machine
-from testbed.root import run_root
+from testbed.machine import Machine, needed_root
 
 from tests.integration.conftest import CHECKOUT, LOGS, Site
 
@@ -22,7 +21,7 @@ def fields(name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def site(packages: list[Path]) -> Iterator[Site]:
-    with Machine(run_root()) as machine:
+    with Machine(needed_root(packages)) as machine:
         for package in packages:
             machine.copy_in(package, f"/root/build/{package.name}")
         for file in TESTS.iterdir():

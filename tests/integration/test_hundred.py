@@ -1,4 +1,4 @@
-"""Forty and a hundred meshes on a small machine: changes, the parent while bots crash, and ravectl are quick."""
+"""Forty and a hundred meshes on a small machine: bots are small; changes, parent and ravectl are quick."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from testbed.root import run_root
 
 from ravesvc import names
-from tests.integration.conftest import Figure, Site, eventually
+from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
 from tests.integration.test_admins import ADMIN, STRANGER, says, user_id
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone]
@@ -28,6 +29,11 @@ CHANGED = 100
 # Those of what an operator types, and how often each is typed.
 STATUS, VERSION, TIMES = 300, 150, 10
 SEED = 20261126
+# An idle bot may cost this much on the average of the fewer, in bytes (proportional set size).
+# Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
+MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
+# Runs in the machine: tells what the dearest imports of a bot cost.
+_IMPORTS = (CHECKOUT / "tests" / "integration" / "dearest_imports.py").read_text()
 
 # The parent, with a watch on how long each callback of its event loop takes; the worst go to a file.
 _MEASURED = """
@@ -114,6 +120,24 @@ def fewer(site: Site) -> list[str]:
 def meshes(site: Site, fewer: list[str]) -> list[str]:
     """All of the fleet."""
     return [*fewer, *site.run_fleet(MESHES - FEWER)]
+
+
+def test_forty_bots_answer_and_are_small(site: Site, fewer: list[str], figure: Figure) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(site.answers, fewer))
+    sizes = [_pss(site, pid) for pid in site.pids(fewer).values()]
+    average = sum(sizes) / len(sizes)
+    figure(f"a bot costs {average / 1e6:.1f} MB PSS on the average of {FEWER} (limit {MOST_PSS / 1e6:.0f} MB)")
+    figure("the ten dearest imports of a bot (MB of resident memory, with what each brings along):")
+    figure(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
+    assert average <= MOST_PSS
+
+
+def _pss(site: Site, pid: str) -> int:
+    rollup = site.sh(f"cat /proc/{pid}/smaps_rollup")
+    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    assert match
+    return int(match[1]) * 1024
 
 
 def wait_for_processors() -> None:

@@ -1,22 +1,16 @@
-"""From an invitation to a bot that answers, with 3 meshes and with 40."""
+"""From an invitation to a bot that answers."""
 
 from __future__ import annotations
 
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 import pytest
 from testbed.machine import CommandFailed
-from testbed.root import run_root
 
 from ravesvc import names
-from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Site, eventually
-
-# An idle bot may cost this much on the average of 40, in bytes (proportional set size).
-# Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
-MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
+from tests.integration.conftest import DISCOVERY_INTERVAL, Figure, Site, eventually
 
 
 def test_three_meshes(site: Site) -> None:
@@ -49,35 +43,11 @@ def test_answers_soon_after_an_invitation(site: Site, figure: Figure) -> None:
     assert elapsed < DISCOVERY_INTERVAL + 3
 
 
-def test_forty_meshes(site: Site, figure: Figure) -> None:
-    begun = time.monotonic()
-    meshes = site.run_fleet(40)
-    figure(f"40 meshes connected after {time.monotonic() - begun:.1f} s")
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(site.answers, meshes))
-    sizes = [_pss(site, pid) for pid in site.pids(meshes).values()]
-    average = sum(sizes) / len(sizes)
-    figure(f"a bot costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
-    figure("the ten dearest imports of a bot (MB of resident memory, with what each brings along):")
-    figure(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
-    assert average <= MOST_PSS
-
-
 def test_a_bot_loads_nothing_that_it_never_uses(site: Site) -> None:
     loads = "import sys, ravesvc.mesh.__main__; print(*sys.modules)"
     loaded = site.machine.run(["python3", "-I", "-c", loads]).stdout.split()
     assert "ravesvc.mesh.worker" in loaded
     assert not {"ast", "locale", "tokenize"} & set(loaded)
-
-
-def _pss(site: Site, pid: str) -> int:
-    rollup = site.sh(f"cat /proc/{pid}/smaps_rollup")
-    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    assert match
-    return int(match[1]) * 1024
-
-
-_IMPORTS = (CHECKOUT / "tests" / "integration" / "dearest_imports.py").read_text()
 
 
 def test_stop_and_start_by_hand(site: Site) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from testbed.machine import Machine, installed_root
+from testbed.machine import Machine, installed_root, needed_root
 from testbed.root import run_root
 
 from ravesvc import names
@@ -23,9 +23,21 @@ ADDRESS = "bot@example.test"
 def fresh(packages: list[Path]) -> Iterator[Machine]:
     """A machine where nothing is installed yet, with the packages where the README has them."""
     with Machine(run_root()) as machine:
-        for package in packages:
-            machine.copy_in(package, f"/root/build/{package.name}")
+        _bring(machine, packages)
         yield machine
+
+
+@pytest.fixture
+def prepared(packages: list[Path]) -> Iterator[Machine]:
+    """The same, but what they depend on is installed: that takes most of the time."""
+    with Machine(needed_root(packages)) as machine:
+        _bring(machine, packages)
+        yield machine
+
+
+def _bring(machine: Machine, packages: list[Path]) -> None:
+    for package in packages:
+        machine.copy_in(package, f"/root/build/{package.name}")
 
 
 def sh(machine: Machine, command: str) -> str:
@@ -59,20 +71,20 @@ def test_install_and_daily_life(fresh: Machine) -> None:
     eventually(lambda: not sh(fresh, listing), "every bot has gone")
 
 
-def test_install_with_an_account(fresh: Machine) -> None:
+def test_install_with_an_account(prepared: Machine) -> None:
     """The first block; the account is one on a simulator."""
     install = commands("Install it on Debian 13")
     own = install[: install.index("systemctl start rave-simulator") - 1]
-    sh(fresh, own[0].replace("apt install", "apt-get install -y"))
-    sh(fresh, "apt-get install -y ./build/rave-simulator_*.deb && systemctl start rave-simulator")
-    sh(fresh, "rave-simulator config > new.yaml && rave-simulator option confirm 0")
-    sh(fresh, "printf '#!/bin/sh\\ncat /root/new.yaml > \"$1\"\\n' > /usr/local/bin/editor")
-    sh(fresh, "chmod +x /usr/local/bin/editor")
+    sh(prepared, own[0].replace("apt install", "apt-get install -y"))
+    sh(prepared, "apt-get install -y ./build/rave-simulator_*.deb && systemctl start rave-simulator")
+    sh(prepared, "rave-simulator config > new.yaml && rave-simulator option confirm 0")
+    sh(prepared, "printf '#!/bin/sh\\ncat /root/new.yaml > \"$1\"\\n' > /usr/local/bin/editor")
+    sh(prepared, "chmod +x /usr/local/bin/editor")
     for command in own[1:]:
         if command.startswith("journalctl -f"):
             # It goes on for ever; that it began is what there is to see.
             command = f"timeout 5 {command} || test $? = 124"
-        said = sh(fresh, command)
+        said = sh(prepared, command)
     assert "rave-orchestrator" in said
 
 
@@ -110,24 +122,24 @@ def test_move_to_another_machine(packages: list[Path]) -> None:
         assert site.control.violations() == []
 
 
-def test_on_a_laptop(fresh: Machine) -> None:
+def test_on_a_laptop(prepared: Machine) -> None:
     """The second terminal, with the packages; nothing of them runs but the simulator."""
-    sh(fresh, "apt-get install -y ./build/rave-orchestrator_*.deb ./build/rave-simulator_*.deb")
-    sh(fresh, "systemctl start rave-simulator")
+    sh(prepared, "apt-get install -y ./build/rave-orchestrator_*.deb ./build/rave-simulator_*.deb")
+    sh(prepared, "systemctl start rave-simulator")
     _, *prepare, last = terminals(commands("On a laptop, without systemd"))[1]
     for command in prepare:
-        sh(fresh, command)
+        sh(prepared, command)
     for command in last, last.partition(" --login")[0]:
-        sh(fresh, f"exec >log.txt 2>&1; {command} & echo $! >pid.txt")
-        sh(fresh, "rave-simulator wait $(cat mesh.txt)")
-        assert "Pong" in sh(fresh, "rave-simulator chat $(cat mesh.txt) '?ping' --wait 20")
-        assert "Refreshed: 1 admin" in sh(fresh, "rave-simulator chat $(cat mesh.txt) '?refresh' --wait 20")
-        sh(fresh, "kill -INT $(cat pid.txt); tail --pid=$(cat pid.txt) -f /dev/null")
-        said = sh(fresh, "cat log.txt")
-        mesh = sh(fresh, "cat mesh.txt").strip()
+        sh(prepared, f"exec >log.txt 2>&1; {command} & echo $! >pid.txt")
+        sh(prepared, "rave-simulator wait $(cat mesh.txt)")
+        assert "Pong" in sh(prepared, "rave-simulator chat $(cat mesh.txt) '?ping' --wait 20")
+        assert "Refreshed: 1 admin" in sh(prepared, "rave-simulator chat $(cat mesh.txt) '?refresh' --wait 20")
+        sh(prepared, "kill -INT $(cat pid.txt); tail --pid=$(cat pid.txt) -f /dev/null")
+        said = sh(prepared, "cat log.txt")
+        mesh = sh(prepared, "cat mesh.txt").strip()
         assert f"[{mesh}] [Mesh 1] INFO Ended: stopped" in said
         assert "WARNING" not in said
-    assert {"credentials.json", "state.db"} <= set(sh(fresh, "ls ~/.local/state/ravesvc").split())
+    assert {"credentials.json", "state.db"} <= set(sh(prepared, "ls ~/.local/state/ravesvc").split())
 
 
 def terminals(lines: list[str]) -> list[list[str]]:

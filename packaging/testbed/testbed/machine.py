@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import re
 import select
 import shlex
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,18 @@ class Machine:
         install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install", *names]
         self.run(install, timeout=180)
 
+    def install_needed(self, packages: Iterable[Path]) -> None:
+        """Install what .deb files depend on, and not themselves. Raises CommandFailed."""
+        files = []
+        for package in packages:
+            files.append(f"/var/tmp/{package.name}")
+            self.copy_in(package, files[-1])
+        plan = self.run(["apt-get", "--simulate", "install", *files]).stdout
+        ours = {package.name.partition("_")[0] for package in packages}
+        needed = set(re.findall(r"^Inst (\S+)", plan, re.M)) - ours
+        self.run(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install", *needed], timeout=180)
+        self.run(["rm", *files])
+
     def journal(self, *options: str) -> str:
         """The journal's text, of all units or as journalctl's options say."""
         return self.run(["journalctl", "--no-pager", "--quiet", *options]).stdout
@@ -203,7 +216,7 @@ def installed(packages: Iterable[Path], logs: Path) -> Iterator[Machine]:
 
 @dataclass(frozen=True, kw_only=True)
 class _InstalledRoot(Root):
-    """What a machine that booted from the root `base` was when .deb files had been installed in it.
+    """What a machine that booted from the root `base` was when `install` had been called with .deb files.
 
     It lies beside them, for as long as they are there: to install them takes longer than all else that a machine
     does before its first test.
@@ -211,6 +224,7 @@ class _InstalledRoot(Root):
 
     base: Root
     debs: tuple[Path, ...]
+    install: Callable[[Machine, Iterable[Path]], None]
 
     def recipe(self) -> tuple[object, ...]:
         return (self.base.recipe(), *(hashlib.sha256(deb.read_bytes()).hexdigest() for deb in self.debs))
@@ -220,19 +234,30 @@ class _InstalledRoot(Root):
 
     def _fill(self, directory: Path, log: Path, lock: int) -> None:
         with Machine(self.base) as machine:
-            machine.install(self.debs)
+            self.install(machine, self.debs)
             subprocess.run(["cp", "-ax", f"{machine.path('/')}/.", directory], check=True)
         # It was open, and would be taken for damaged.
         shutil.rmtree(directory / "var/log/journal")
         (directory / "var/log/journal").mkdir()
 
 
+def needed_root(debs: Iterable[Path]) -> Root:
+    """The run root with all that the .deb files depend on, made by the first of all that ask for it."""
+    return _installed("needed", run_root(), debs, Machine.install_needed)
+
+
 def installed_root(debs: Iterable[Path]) -> Root:
-    """The run root with the .deb files installed, made by the first of all that ask for it."""
-    base = run_root()
+    """The same with the .deb files themselves."""
+    debs = tuple(debs)
+    return _installed("installed", needed_root(debs), debs, Machine.install)
+
+
+def _installed(
+    name: str, base: Root, debs: Iterable[Path], install: Callable[[Machine, Iterable[Path]], None]
+) -> Root:
     return _InstalledRoot(
-        name="installed", packages=(), start=base.start, suite=base.suite, group=base.group, base=base,
-        debs=tuple(debs),
+        name=name, packages=(), start=base.start, suite=base.suite, group=base.group, base=base, debs=tuple(debs),
+        install=install,
     )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ And what a bot must still be able to do without sendmsg(2) and sendmmsg(2).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -281,18 +283,26 @@ def resolv_conf(site: Site) -> Iterator[Callable[[str], None]]:
     """Writes that file anew, as a network manager does."""
     site.sh("cp -a /etc/resolv.conf /run/resolv.conf.before 2>/dev/null || :")
 
-    def settled() -> bool:
-        return site.sh("systemctl is-active rave-name-servers.service || :").strip() == "inactive"
+    def write(text: str) -> None:
+        site.sh(f"echo '{text}' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf")
 
-    def change(script: str) -> None:
-        # systemd looks at the file again when the service has ended: between its last look and its end a change is
-        # missed, until the next one.
-        eventually(settled, "the change before has been dealt with")
-        site.sh(script)
+    yield write
+    site.sh("mv /run/resolv.conf.before /etc/resolv.conf 2>/dev/null || rm /etc/resolv.conf")
 
-    yield lambda text: change(f"echo '{text}' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf")
-    change("mv /run/resolv.conf.before /etc/resolv.conf 2>/dev/null || rm /etc/resolv.conf")
-    eventually(settled, "the change has been dealt with")
+
+@pytest.mark.usefixtures("taken_over")
+def test_the_later_of_two_changes_counts(site: Site, resolv_conf: Callable[[str], None]) -> None:
+    """Whenever it comes: while the first is dealt with, and at the end of that."""
+
+    def reached(address: str) -> bool:
+        return f"{address}/32" in site.sh("systemctl show -P IPAddressAllow rave-mesh.slice").split()
+
+    for number in range(10):
+        resolv_conf("nameserver 127.7.7.77")
+        time.sleep(0.06 * number)  # each moment counts
+        later = f"127.7.7.{number}"
+        resolv_conf(f"nameserver {later}")
+        eventually(functools.partial(reached, later), f"what is written {60 * number} ms later is reached")
 
 
 def test_bots_that_run_reach_a_name_server_that_is_new_and_none_that_was(

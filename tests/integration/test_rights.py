@@ -401,6 +401,7 @@ EXPOSURES = {
     "rave-media.service": 11,
     "rave-mesh@.service": 11,
     "rave-meshes-stop.service": 15,
+    "rave-name-servers-changed.service": 15,
     "rave-name-servers.service": 9,
     "rave-orchestrator.service": 11,
     "rave-simulator.service": 9,
@@ -422,6 +423,7 @@ def test_units_verify(site: Site) -> None:
     units = "rave-orchestrator.service rave-mesh@.service rave-meshes.target rave-mesh.slice rave-simulator.service"
     units += " rave-media.service rave-media.socket rave-ended@.service rave-kill@.service rave-meshes-stop.service"
     units += " rave-name-servers.path rave-name-servers.service"
+    units += " rave-name-servers-changed.service"
     # There is no man(1) in the machine; that the pages are there is looked at below.
     assert site.sh(f"systemd-analyze verify --man=no {units} 2>&1") == ""
     for page in set(re.findall(r"man:([a-z.-]+)\((\d)\)", site.sh(f"systemctl cat {units}"))):

@@ -308,7 +308,7 @@ def shared_site(wired: Site) -> Iterator[Site]:
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """After a failure, save what the machine of the `site` logged."""
     report = yield
-    site = item.funcargs.get("site")
+    site = item.funcargs.get("site") or item.funcargs.get("shared_site")
     if report.failed and site and site.machine.leader:
         site.machine.save_logs(LOGS / item.name)
     return report

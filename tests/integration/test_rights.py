@@ -27,6 +27,108 @@ NO_ROUND = "10min"
 FORGER = (CHECKOUT / "tests" / "integration" / "forger.py").read_text()
 
 
+# The first ones change nothing, and share a service, in which each has a room of its own.
+_OWN = """
+import asyncio, sys
+from ravesvc.bus import Bus
+async def main():
+    bus = await Bus.connect()
+    try:
+        await bus.request_name(sys.argv[1])
+    finally:
+        await bus.close()
+asyncio.run(main())
+"""
+
+
+def test_who_may_read_may_not_operate(shared_site: Site) -> None:
+    (mesh,) = shared_site.run_fleet(1)
+    watcher = shared_site.watcher()
+    assert mesh in shared_site.call("ListMeshes", user=watcher)
+    assert mesh in shared_site.sh("ravectl list", user=watcher)
+    refused: list[tuple[str, list[str]]] = [
+        *(("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", []), ("Refresh", [])),
+        *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
+        ("Export", []),
+        *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
+        *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"]), ("ForgetUser", ["t", "1"])),
+        *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
+        ("UndoChatChange", ["t", "1"]),
+    ]
+    for member, arguments in refused:
+        for user in (watcher, "rave-mesh"):
+            with pytest.raises(CommandFailed, match="Access denied"):
+                shared_site.call(member, *arguments, user=user)
+    assert (shared_site.permissions("Admins"), shared_site.permissions("Permissions")) == (0, 0)
+    worker = [names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE]
+    for user in (watcher, "rave-mesh"):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+            shared_site.machine.run(["busctl", "call", *worker, "RestartConnection"], user=user)
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|not allowed|rejected"):
+            shared_site.machine.run(["python3", "-I", "-c", _OWN, names.BUS_NAME], user=user)
+    assert shared_site.answers(mesh)
+
+
+@pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh"])
+def test_the_bus_drops_what_strangers_ask(shared_site: Site, user: str) -> None:
+    shared_site.run_fleet(1)
+    for member in ("ListMeshes", "NoSuchMember"):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+            shared_site.call(member, user=user)
+    properties = [names.BUS_NAME, names.MANAGER_PATH, "org.freedesktop.DBus.Properties"]
+    with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+        shared_site.machine.run(["busctl", "call", *properties, "GetAll", "s", ""], user=user)
+    assert "group" in shared_site.sh("ravectl status", user=user, check=False)
+
+
+BACKEND = ["busctl", "call", names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE]
+
+
+@pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh", None])
+def test_only_bots_may_ask_the_backend(shared_site: Site, user: str | None) -> None:
+    """Not even root, and not a process of the bots's user that is no bot."""
+    shared_site.run_fleet(1)
+    shared_site.sh("ravectl admin add 100000001")
+    for call in (
+        ["GetCredentials"],
+        ["GetAdmins"],
+        ["AddAdmin", "tt", "100000001", "5"],
+        ["IgnoreUser", "tt", "100000001", "5"],
+        ["Relogin", "t", "100000001"],
+        ["ReadDocument", "s", "queue"],
+        ["WriteDocument", "ss", "queue", "{}"],
+        ["ForgetUser", "t", "5"],
+    ):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):
+            shared_site.machine.run([*BACKEND, *call], user=user)
+    assert shared_site.permissions("Admins") == 1
+    assert shared_site.control.state()["mail"]["sent"] == 0
+
+
+def test_files_with_secrets_are_for_their_owners(shared_site: Site) -> None:
+    shared_site.run_fleet(1)
+    for path in (
+        "/run/rave/session.json",
+        "/run/rave/settings.json",
+        "/run/rave/media.json",
+        "/etc/rave/rave.yaml",
+        "/var/lib/rave/credentials.json",
+        "/var/lib/rave/state.db",
+    ):
+        shared_site.sh(f"test -s {path}")
+        for user in ("nobody", "rave-mesh"):
+            with pytest.raises(CommandFailed):
+                shared_site.machine.run(["cat", path], user=user)
+
+
+def test_a_stranger_can_not_burden_us(shared_site: Site) -> None:
+    """Signals that are sent to one program need no leave, and to unpack one of these takes long."""
+    (mesh,) = shared_site.run_fleet(1)
+    burden_with_signals(shared_site, mesh)
+    assert mesh in shared_site.call("ListMeshes")
+    assert shared_site.answers(mesh)
+
+
 @pytest.mark.parametrize("user", ["nobody", "rave-mesh", "rave-simulator"])
 def test_a_forged_signal_changes_nothing(site: Site, user: str) -> None:
     mesh, other = meshes = site.run_fleet(2)
@@ -142,14 +244,6 @@ asyncio.run(main())
 """
 
 
-def test_a_stranger_can_not_burden_us(site: Site) -> None:
-    """Signals that are sent to one program need no leave, and to unpack one of these takes long."""
-    (mesh,) = site.run_fleet(1)
-    burden_with_signals(site, mesh)
-    assert mesh in site.call("ListMeshes")
-    assert site.answers(mesh)
-
-
 def burden_with_signals(site: Site, mesh: str) -> None:
     """Let a stranger send large signals to the parent and to a bot, and make sure that neither has looked at them."""
     units = ("rave-orchestrator", names.mesh_unit(mesh))
@@ -221,18 +315,6 @@ def test_rave_can_use_no_other_verb_and_no_other_unit(site: Site) -> None:
         site.machine.run([*SYSTEMD, verb, "ss", unit, "replace"], user="rave")
 
 
-@pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh"])
-def test_the_bus_drops_what_strangers_ask(site: Site, user: str) -> None:
-    site.run_fleet(1)
-    for member in ("ListMeshes", "NoSuchMember"):
-        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
-            site.call(member, user=user)
-    properties = [names.BUS_NAME, names.MANAGER_PATH, "org.freedesktop.DBus.Properties"]
-    with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
-        site.machine.run(["busctl", "call", *properties, "GetAll", "s", ""], user=user)
-    assert "group" in site.sh("ravectl status", user=user, check=False)
-
-
 # Runs in the machine: asks once on each of 36 connections, prints how often it was refused, and stays.
 _ASKS_AND_STAYS = """
 import asyncio
@@ -275,58 +357,6 @@ def test_strangers_reach_the_bus_and_not_the_service(site: Site) -> None:
             os.killpg(strangers.pid, signal.SIGKILL)
 
 
-def test_who_may_read_may_not_operate(site: Site) -> None:
-    (mesh,) = site.run_fleet(1)
-    watcher = site.watcher()
-    assert mesh in site.call("ListMeshes", user=watcher)
-    assert mesh in site.sh("ravectl list", user=watcher)
-    refused: list[tuple[str, list[str]]] = [
-        *(("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", []), ("Refresh", [])),
-        *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
-        ("Export", []),
-        *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
-        *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"]), ("ForgetUser", ["t", "1"])),
-        *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
-        ("UndoChatChange", ["t", "1"]),
-    ]
-    for member, arguments in refused:
-        for user in (watcher, "rave-mesh"):
-            with pytest.raises(CommandFailed, match="Access denied"):
-                site.call(member, *arguments, user=user)
-    assert (site.permissions("Admins"), site.permissions("Permissions")) == (0, 0)
-    worker = [names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE]
-    for user in (watcher, "rave-mesh"):
-        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
-            site.machine.run(["busctl", "call", *worker, "RestartConnection"], user=user)
-        with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|not allowed|rejected"):
-            site.machine.run(["python3", "-I", "-c", _OWN, names.BUS_NAME], user=user)
-    assert site.answers(mesh)
-
-
-BACKEND = ["busctl", "call", names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE]
-
-
-@pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh", None])
-def test_only_bots_may_ask_the_backend(site: Site, user: str | None) -> None:
-    """Not even root, and not a process of the bots's user that is no bot."""
-    site.run_fleet(1)
-    site.sh("ravectl admin add 100000001")
-    for call in (
-        ["GetCredentials"],
-        ["GetAdmins"],
-        ["AddAdmin", "tt", "100000001", "5"],
-        ["IgnoreUser", "tt", "100000001", "5"],
-        ["Relogin", "t", "100000001"],
-        ["ReadDocument", "s", "queue"],
-        ["WriteDocument", "ss", "queue", "{}"],
-        ["ForgetUser", "t", "5"],
-    ):
-        with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):
-            site.machine.run([*BACKEND, *call], user=user)
-    assert site.permissions("Admins") == 1
-    assert site.control.state()["mail"]["sent"] == 0
-
-
 def test_a_bot_may_not_act_for_a_stranger(site: Site) -> None:
     """A real bot's process, whose code a stranger wrote: the parent looks up the acting user itself."""
     site.configure(NO_ROUND)
@@ -364,35 +394,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-_OWN = """
-import asyncio, sys
-from ravesvc.bus import Bus
-async def main():
-    bus = await Bus.connect()
-    try:
-        await bus.request_name(sys.argv[1])
-    finally:
-        await bus.close()
-asyncio.run(main())
-"""
-
-
-def test_files_with_secrets_are_for_their_owners(site: Site) -> None:
-    site.run_fleet(1)
-    for path in (
-        "/run/rave/session.json",
-        "/run/rave/settings.json",
-        "/run/rave/media.json",
-        "/etc/rave/rave.yaml",
-        "/var/lib/rave/credentials.json",
-        "/var/lib/rave/state.db",
-    ):
-        site.sh(f"test -s {path}")
-        for user in ("nobody", "rave-mesh"):
-            with pytest.raises(CommandFailed):
-                site.machine.run(["cat", path], user=user)
-
 
 # Exposure in tenths, as systemd 257 counts it; for the units that 0.1.0 had, as it was there.
 EXPOSURES = {

@@ -25,6 +25,8 @@ class ManualOverrides:
     def __init__(self, runner: Runner, blocklist: Blocklist) -> None:
         self._runner = runner
         self._blocklist = blocklist
+        # By mesh, of those whose answer is awaited.
+        self._latest_orders: dict[str, str] = {}
 
     async def adopt(self, running: Iterable[str]) -> None:
         """Lift the holds of meshes that were started by hand while no service ran.
@@ -44,14 +46,21 @@ class ManualOverrides:
                 self.lift_hold(mesh)
 
     async def hold_if_stopped_by_hand(self, mesh: str, order: str) -> None:
-        """Hold a mesh whose process is stopped by an order that is not the service's, if an operator has given it."""
+        """Hold a mesh whose process is stopped by an order that is not the service's, if an operator has given it.
+
+        Scenario: an operator restarts a mesh again and again, until systemd refuses the last start. The question
+        about an earlier restart is answered only then, when the process is gone. So what counts is the latest order.
+        """
+        self._latest_orders[mesh] = order
         try:
             by_hand = await self._runner.was_stopped_by_hand(mesh, order)
         except RaveError as e:
             log.warning("Whether an operator has stopped mesh %s could not be found out: %s", mesh, e)
-            return
-        if by_hand:
-            self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)
+            by_hand = False
+        if self._latest_orders.get(mesh) == order:
+            del self._latest_orders[mesh]
+            if by_hand:
+                self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)
 
     def lift_hold(self, mesh: str) -> None:
         """Lift the hold of a mesh that an operator has started by hand. Another block stays in force."""

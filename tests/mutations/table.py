@@ -75,7 +75,7 @@ MUTATIONS = (
     Mutation(
         "A bot that an operator stops by systemctl stays stopped.",
         "core/manual_override.py",
-        "        if by_hand:\n            self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)\n",
+        "            if by_hand:\n                self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)\n",
         "",
         "orchestrator/test_systemd_runner.py",
     ),

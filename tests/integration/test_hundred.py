@@ -29,7 +29,7 @@ CHANGED = 100
 # Those of what an operator types, and how often each is typed.
 STATUS, VERSION, TIMES = 300, 150, 10
 SEED = 20261126
-# An idle bot may cost this much on the average of the fewer, in bytes (proportional set size).
+# An idle bot may cost this much on the average of the fewer meshes, in bytes (proportional set size).
 # Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
 MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
 # Runs in the machine: tells what the dearest imports of a bot cost.
@@ -100,10 +100,6 @@ def site(wired: Site) -> Iterator[Site]:
     wired.reset()
     # By default as many as the memory allows: here it is the time that is measured.
     wired.set_options(max_processes=0)
-    override = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/measured.py\n"
-    wired.machine.run(["install", "-D", "-m", "644", "/dev/stdin", "/opt/measured.py"], input=_MEASURED)
-    wired.machine.run(["install", "-D", "-m", "644", "/dev/stdin", f"{_OVERRIDE}/measured.conf"], input=override)
-    wired.sh("systemctl daemon-reload")
     yield wired
     wired.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
     wired.sh(f"rm -rf {_OVERRIDE}; systemctl daemon-reload")
@@ -112,13 +108,17 @@ def site(wired: Site) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def fewer(site: Site) -> list[str]:
-    """The fleet as it begins, started by a parent with a watch on its event loop."""
+    """The fleet as it begins."""
     return site.run_fleet(FEWER)
 
 
 @pytest.fixture(scope="module")
 def meshes(site: Site, fewer: list[str]) -> list[str]:
-    """All of the fleet."""
+    """All of the fleet, from now on under a parent with a watch on its event loop."""
+    override = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/measured.py\n"
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", "/opt/measured.py"], input=_MEASURED)
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", f"{_OVERRIDE}/measured.conf"], input=override)
+    site.sh("systemctl daemon-reload; systemctl restart rave-orchestrator")
     return [*fewer, *site.run_fleet(MESHES - FEWER)]
 
 
@@ -141,10 +141,9 @@ def _pss(site: Site, pid: str) -> int:
 
 
 def wait_for_processors() -> None:
-    """Wait, up to a minute, until whatever else runs on this machine leaves half of it idle for a moment.
+    """Wait, up to a minute, until the work of what came before leaves half of this machine idle for a moment.
 
-    A change costs all processes together some 80 ms of processor time, so two processors need 40 ms for it at best:
-    beside tests of another worker it would be their burden that is measured.
+    A change costs all processes together some 80 ms of processor time, so two processors need 40 ms for it at best.
     """
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -166,7 +165,6 @@ def test_a_change_holds_in_forty_meshes_at_once(site: Site, fewer: list[str], fi
         site.control.join(mesh, STRANGER)
     site.sh(f"ravectl admin add {user_id(site, fewer[0], ADMIN)}")
     figures = []
-    limit = f"(limit {CHANGED} ms)"
     for whom in ("admin", "user", "admin", "user", "admin"):
         wait_for_processors()
         begun = time.monotonic()
@@ -176,7 +174,8 @@ def test_a_change_holds_in_forty_meshes_at_once(site: Site, fewer: list[str], fi
         assert told, "the log says how many meshes follow"
         assert int(told[-1][0]) == FEWER
         figures.append(int(told[-1][1]))
-    figure(f"a change of permissions held in 40 meshes after {figures} ms {limit}, answered after {answered:.1f} s")
+    held = f"held in {FEWER} meshes after {figures} ms (limit {CHANGED} ms)"
+    figure(f"a change of permissions {held}, answered after {answered:.1f} s")
     with ThreadPoolExecutor(8) as pool:
         refused = list(pool.map(lambda mesh: says(site, mesh, STRANGER, "?ping"), fewer))
     assert all("nly admins may" in answer for answer in refused)

@@ -1,9 +1,10 @@
-"""`rave-orchestrator`: loads the service, for which all bots wait after a boot."""
+"""`rave-orchestrator`, or `python3 -m ravesvc.orchestrator`: loads the service at the least cost."""
 
 import gc
+import sys
 from collections.abc import Sequence
 
-# What is imported stays. To look for garbage in it again and again would take a tenth of the time.
+# What is imported stays, so there is no garbage in it to look for again and again. `main` enables it.
 gc.disable()
 
 from ravesvc.orchestrator import app  # noqa: E402 - after that
@@ -14,3 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.freeze()
     gc.enable()
     return app.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

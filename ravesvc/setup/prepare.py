@@ -192,7 +192,8 @@ def follow_name_servers() -> int:
 
 def _allow_addresses() -> bool:
     known = None
-    # Until there is nothing new: what changes while this runs does not start it again.
+    # Until there is nothing new: the start of the service and rave-name-servers.service may both be here at once, and
+    # the one that is last must not set what the other has seen change.
     while known != (known := (_text(RESOLV_CONF), _text(Path(names.ALLOWED_ADDRESSES_FILE)))):
         allowed = [*addresses.name_servers(known[0]), *addresses.listed(known[1])]
         if not _set_slice([f"IPAddressAllow={address}" for address in ("", *allowed)]):

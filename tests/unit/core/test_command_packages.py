@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +31,12 @@ def test_what_is_installed_is_found_now(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
-@pytest.fixture
-def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package has some, so that all is looked at."""
-    install(tmp_path, "songs", "2.0", "sing = songs.commands")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-
-def test_without_any_nothing_else_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: pytest.fail("it was looked at"))
-    monkeypatch.setattr(sys, "path", [str(tmp_path), "not/there"])
-    # Of another group, and one that can't be read.
-    (tmp_path / "other.dist-info").mkdir()
-    (tmp_path / "other.dist-info/entry_points.txt").write_text("[console_scripts]\nother = other:main\n")
-    (tmp_path / "odd.egg-info/entry_points.txt").mkdir(parents=True)
-    assert command_packages.find() == []
-
-
-@pytest.mark.usefixtures("offered")
 def test_one_of_no_package_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     lone = importlib.metadata.EntryPoint("greet", "greetings", names.COMMANDS_GROUP)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [lone])
     assert command_packages.find() == [EntryPoint("greet", "greetings", "")]
 
 
-@pytest.mark.usefixtures("offered")
 def test_what_makes_no_sense_stops_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def fail(**_: Any) -> None:
         raise ValueError("no metadata")

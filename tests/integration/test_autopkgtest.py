@@ -22,8 +22,7 @@ def fields(name: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def site(packages: list[Path]) -> Iterator[Site]:
     with Machine(needed_root(packages)) as machine:
-        for package in packages:
-            machine.copy_in(package, f"/root/build/{package.name}")
+        machine.copy_packages_in(packages, "/root/build")
         for file in TESTS.iterdir():
             machine.copy_in(file, f"/root/source/debian/tests/{file.name}")
         yield Site(machine)

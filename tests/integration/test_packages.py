@@ -50,8 +50,7 @@ _YAML = "/etc/rave/rave.yaml"
 @pytest.fixture(scope="module")
 def site(packages: list[Path]) -> Iterator[Site]:
     with Machine(run_root()) as machine:
-        for package in packages:
-            machine.copy_in(package, f"/root/build/{package.name}")
+        machine.copy_packages_in(packages, "/root/build")
         machine.run(["mkdir", "/root/upgrade"])
         yield Site(machine)
         machine.save_logs(LOGS / "packages")

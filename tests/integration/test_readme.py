@@ -23,7 +23,7 @@ ADDRESS = "bot@example.test"
 def fresh(packages: list[Path]) -> Iterator[Machine]:
     """A machine where nothing is installed yet, with the packages where the README has them."""
     with Machine(run_root()) as machine:
-        _bring(machine, packages)
+        machine.copy_packages_in(packages, "/root/build")
         yield machine
 
 
@@ -31,13 +31,8 @@ def fresh(packages: list[Path]) -> Iterator[Machine]:
 def prepared(packages: list[Path]) -> Iterator[Machine]:
     """The same, but what they depend on is installed: that takes most of the time."""
     with Machine(needed_root(packages)) as machine:
-        _bring(machine, packages)
+        machine.copy_packages_in(packages, "/root/build")
         yield machine
-
-
-def _bring(machine: Machine, packages: list[Path]) -> None:
-    for package in packages:
-        machine.copy_in(package, f"/root/build/{package.name}")
 
 
 def sh(machine: Machine, command: str) -> str:

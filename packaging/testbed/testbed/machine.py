@@ -159,26 +159,28 @@ class Machine:
         if process.returncode:
             raise CommandFailed(process.returncode, process.args, "", errors)
 
+    def copy_packages_in(self, packages: Iterable[Path], directory: str) -> list[str]:
+        """Copy .deb files of the host into a directory; returns their paths in the machine."""
+        copied = {package: f"{directory}/{package.name}" for package in packages}
+        for package, destination in copied.items():
+            self.copy_in(package, destination)
+        return list(copied.values())
+
     def install(self, packages: Iterable[Path]) -> None:
         """Install .deb files with apt, whose dependencies come from the root's own cache. Raises CommandFailed."""
-        names = []
-        for package in packages:
-            names.append(f"/var/tmp/{package.name}")
-            self.copy_in(package, names[-1])
-        install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install", *names]
-        self.run(install, timeout=180)
+        self._apt_install(self.copy_packages_in(packages, "/var/tmp"))
 
     def install_needed(self, packages: Iterable[Path]) -> None:
         """Install what .deb files depend on, and not themselves. Raises CommandFailed."""
-        files = []
-        for package in packages:
-            files.append(f"/var/tmp/{package.name}")
-            self.copy_in(package, files[-1])
+        files = self.copy_packages_in(packages, "/var/tmp")
         plan = self.run(["apt-get", "--simulate", "install", *files]).stdout
         ours = {package.name.partition("_")[0] for package in packages}
-        needed = set(re.findall(r"^Inst (\S+)", plan, re.M)) - ours
-        self.run(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install", *needed], timeout=180)
+        self._apt_install(set(re.findall(r"^Inst (\S+)", plan, re.M)) - ours)
         self.run(["rm", *files])
+
+    def _apt_install(self, names: Iterable[str]) -> None:
+        command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install", *names]
+        self.run(command, timeout=180)
 
     def journal(self, *options: str) -> str:
         """The journal's text, of all units or as journalctl's options say."""

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from ravesvc.bot.command import Context
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.parameters import Duration, Member, UserId
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common.picture import Picture
@@ -31,9 +32,12 @@ from ravesvc.errors import Code, RaveError
 
 __all__ = [
     "Context",
+    "Duration",
     "Event",
+    "Member",
     "Permission",
     "Picture",
+    "UserId",
     "command",
     "on_connected",
     "on_kicked",
@@ -43,13 +47,14 @@ __all__ = [
     "registering",
 ]
 
-CommandHandler: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
+CommandHandler: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
 
 _MAX_DESCRIPTION_CHARS = 200
 _MAX_USAGE_CHARS = 100
 _MAX_GROUP_CHARS = 32
 _MAX_SPAN_S = 86_400
+_MAX_ALIASES = 8
 
 
 def command(
@@ -62,12 +67,18 @@ def command(
     group: str = "",
     usage: str = "",
     example: str = "",
+    aliases: Sequence[str] = (),
 ) -> Callable[[CommandHandler], CommandHandler]:
-    """Register the decorated `async def handler(context)` as a command; `context` is a `Context`.
+    """Register the decorated `async def handler(context, ...)` as a command; `context` is a `Context`.
+
+    The words that a user writes after the command fill the handler's other parameters, by their types: `str` (without
+    a type as well), `int`, `float`, `bool`, `Literal["on", "off"]`, `Duration`, `Member`, `UserId`. Double quotes
+    make one word of several. A parameter with a default may be left out, `*words: str` takes all that are left, and
+    `*, text: str` is the rest of the line. A user whose words do not fit is told how to write the command.
 
     Args:
-        name: one word of at most 32 characters that is no command yet. Users may also write it in capitals, in full
-            width, and in other forms that keyboards produce.
+        name: one word of at most 32 characters that is no command yet, or two for a sub-command, as in `quiz start`.
+            Users may also write it in capitals, in full width, and in other forms that keyboards produce.
         description: one sentence for `help`, of at most 200 characters.
         permission: who may run it, unless an admin changes that with `setperm`: all users, or only admins with
             `Permission.ADMIN`.
@@ -75,8 +86,10 @@ def command(
             for what the user has written, does not count.
         seconds: how long the handler may take in all; a minute if None.
         group: under which `help` lists it, at most 32 characters; "more" if it is empty.
-        usage: what to write after the name, such as `<city> [days]`, at most 100 characters.
+        usage: what to write after the name, such as `<city> [days]`, at most 100 characters; that of the parameters
+            if it is empty.
         example: the same as a user would write it, such as `Paris 3`, likewise.
+        aliases: other names, at most 8.
 
     Raises:
         RaveError: InvalidArgument, in words for the author.
@@ -94,6 +107,8 @@ def command(
     ):
         fits = isinstance(text, str) and text.isprintable() and len(text) <= max_chars
         _require(fits, f"the {what} of {name} is no text on one line of at most {max_chars} characters")
+    known = not isinstance(aliases, str) and len(aliases) <= _MAX_ALIASES and all(isinstance(a, str) for a in aliases)
+    _require(known, f"the aliases of {name} are no list of at most {_MAX_ALIASES} names")
     _require(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
 
     def register(handler: CommandHandler) -> CommandHandler:
@@ -107,6 +122,7 @@ def command(
             group=group.strip(),
             usage=usage.strip(),
             example=example.strip(),
+            aliases=tuple(aliases),
         )(with_step_timeout(handler))
         return handler
 

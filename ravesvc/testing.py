@@ -221,7 +221,7 @@ class FakeRoom:
         Raises any exception of the file, and `RaveError` (InvalidArgument) for commands that a bot would reject.
         """
         reserved = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
-        reserved |= {command.key: command.source or "the bot itself" for command in self._registry.commands()}
+        reserved |= self._registry.owners()
         self._plugins.append(load_file(Path(file), reserved))
         self._registry.include(self._plugins)
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from ravesvc.bot.arguments import (
     MAX_NAME_CHARS,
     actor,
     command_key,
-    target_user,
     unknown_command,
-    usage_error,
 )
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Command, Context, Registry
 from ravesvc.bot.command_names import CLAIM, LEAVE, SERVICE, Permission, refuse_fixed
+from ravesvc.bot.parameters import UserId
 from ravesvc.bot.text import plain
-from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext
 from ravesvc.errors import RaveError
@@ -30,8 +29,6 @@ _RELOGIN_TIMEOUT_S = 900.0
 _SHOWN_IN_SECONDS_BELOW_S = 90
 # Characters typed of a code, which has 9; what is cut is no code to the service either.
 _MAX_CODE_CHARS = 100
-
-_PERMISSIONS = {str(permission): permission for permission in Permission}
 
 
 def register(
@@ -80,13 +77,12 @@ class _AdminCommands:
         self._leave = leave
         self._unloaded = unloaded
 
-    async def admin(self, context: Context) -> None:
-        """Make a user an admin, or no longer, by mention or by user id."""
-        asker, user, removing = _change_of_user(context)
-        change = self._backend.remove_admin if removing else self._backend.add_admin
-        done = await change(asker, user)
+    async def admin(self, context: Context, user: UserId, order: Literal["remove"] | None = None) -> None:
+        """Make a user an admin, or no longer."""
+        change = self._backend.remove_admin if order else self._backend.add_admin
+        done = await change(actor(context), user)
         person = await context.people.name_and_id(user)
-        if removing:
+        if order:
             answer = (
                 _("No longer an admin: {user}", user=person)
                 if done
@@ -96,13 +92,12 @@ class _AdminCommands:
             answer = _("Now an admin: {user}", user=person) if done else _("Already an admin: {user}", user=person)
         await context.reply(answer)
 
-    async def ignore(self, context: Context) -> None:
-        """Make all bots ignore a user, or no longer, by mention or by user id."""
-        asker, user, removing = _change_of_user(context)
-        change = self._backend.unignore_user if removing else self._backend.ignore_user
-        done = await change(asker, user)
+    async def ignore(self, context: Context, user: UserId, order: Literal["remove"] | None = None) -> None:
+        """Make all bots ignore a user, or no longer."""
+        change = self._backend.unignore_user if order else self._backend.ignore_user
+        done = await change(actor(context), user)
         person = await context.people.name_and_id(user)
-        if removing:
+        if order:
             listening = _("Listening again to: {user}", user=person)
             answer = listening if done else _("Not ignored by this command anyway: {user}", user=person)
         else:
@@ -110,18 +105,15 @@ class _AdminCommands:
             answer = ignored if done else _("Ignored already: {user}", user=person)
         await context.reply(answer)
 
-    async def claim(self, context: Context) -> None:
+    async def claim(self, context: Context, *, code: str = "") -> None:
         """Make the asker an admin, if they have the code that the host has shown."""
-        done = await self._backend.claim_admin(actor(context), " ".join(context.args)[:_MAX_CODE_CHARS])
+        done = await self._backend.claim_admin(actor(context), code[:_MAX_CODE_CHARS])
         await context.reply(_("You are an admin now, in all rooms") if done else _("You are an admin already"))
 
-    async def setperm(self, context: Context) -> None:
+    async def setperm(self, context: Context, word: str, whom: Literal["admin", "user"]) -> None:
         """Set who may run a command."""
-        asker = actor(context)
-        permission = _PERMISSIONS.get(fold(context.args[1][:MAX_NAME_CHARS])) if len(context.args) == 2 else None
-        if permission is None:
-            raise usage_error(context)
-        name = command_key(context)
+        asker, permission = actor(context), Permission(whom)
+        name = command_key(context, word)
         command = context.registry.get(name)
         if command is None:
             raise unknown_command(context, name, (c.key for c in context.registry.commands() if not c.fixed))
@@ -132,12 +124,10 @@ class _AdminCommands:
         else:
             await context.reply(_("The command {name} is for all users now", name=command.name))
 
-    async def removeperm(self, context: Context) -> None:
+    async def removeperm(self, context: Context, word: str) -> None:
         """Reset a command to its default permission; or forget about one that is no more."""
         asker = actor(context)
-        if len(context.args) != 1:
-            raise usage_error(context)
-        name = command_key(context)
+        name = command_key(context, word)
         command, overrides = context.registry.get(name), context.permissions.overrides
         if command is None and name not in overrides:
             raise unknown_command(context, name, overrides)
@@ -195,16 +185,6 @@ class _AdminCommands:
         await self._backend.allow_leave(context.user_id or 0)
         await _try_reply(context, _("Goodbye!"))
         await self._leave()
-
-
-def _change_of_user(context: Context) -> tuple[int, int, bool]:
-    """Who asks, which user they mean, and whether `remove` follows; raises InvalidArgument for any other word."""
-    asker = actor(context)
-    user, words = target_user(context)
-    order = fold(" ".join(words)[:MAX_NAME_CHARS])
-    if order not in ("", "remove"):
-        raise usage_error(context)
-    return asker, user, bool(order)
 
 
 def _after_removal(command: Command | None, name: str) -> str:

@@ -210,11 +210,13 @@ class Bot:
         if room is None or not self._accepts(room, message):
             return
         invocation = self._invocation(message)
-        command = self._registry.get(invocation.name) if invocation else None
-        if invocation is None or command is None:
+        found = self._registry.find(invocation.name, invocation.text) if invocation else None
+        if found is None:
             self._emit(EventKind.MESSAGE, [message.sender], message)
-        elif self._may_run(command, message):
-            context = self._context(room, command, invocation, message)
+            return
+        command, text = found
+        if self._may_run(command, message):
+            context = self._context(room, command, text, message)
             if not self._start(context):
                 # Unlike an exceeded rate this is not the user's doing: the operator may look for what takes so long.
                 incident = new_incident()
@@ -332,11 +334,11 @@ class Bot:
         """The tasks for a source: `own` for the program itself, tasks of its own for each plugin."""
         return self._plugin_tasks.setdefault((source, own), Tasks(self._limits.max_running)) if source else own
 
-    def _context(self, room: RoomLike, command: Command, invocation: Invocation, message: ChatMessage) -> Context:
+    def _context(self, room: RoomLike, command: Command, text: str, message: ChatMessage) -> Context:
         assert self.permissions, "without them no command runs"
         return Context(
             command=command,
-            args=invocation.args,
+            text=text,
             message=message,
             mesh_id=room.mesh_id,
             own_user_id=room.own_user_id,

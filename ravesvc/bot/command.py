@@ -18,10 +18,12 @@ from ravesvc.bot.command_names import (
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.picture import Media
 from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import translate
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import RoomState
@@ -31,7 +33,12 @@ if TYPE_CHECKING:
     # A protocol: no process needs it to run, and each would be 16 kB heavier.
     from ravesvc.bot.room_api import RoomApi
 
+# Of a word that may be the name of a sub-command. No name is longer.
+_MAX_NAME_CHARS = 64
+
 Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
+# What a command is made of: its parameters after the context are filled by the words that a user writes.
+TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 
 
@@ -40,20 +47,23 @@ class Command:
     """One command.
 
     Attributes:
-        name: as its author writes it; `key` is what tells commands apart.
+        name: as its author writes it; `key` is what tells commands apart. That of a sub-command has two words.
+        aliases: other names of it.
         description: one sentence for `help`.
         permission: who may run it, unless an admin has changed that.
         seconds: how long its handler may take; None for what any command may.
         cooldown: seconds until the same user may run it again; a run that ends with InvalidArgument does not count.
         source: the file or package that it comes from; empty for the program's own.
         group: under which `help` lists it.
-        usage: what to write after the name, such as `<command> <admin|user>`; empty if nothing.
+        usage: what to write after the name, such as `<command> <admin|user>`; empty if nothing. That of the handler's
+            parameters, unless it is given.
         example: the same as a user would write it, such as `ping admin`; empty if there is nothing to show.
     """
 
     name: str
     description: str
     handler: Handler = field(repr=False)
+    aliases: tuple[str, ...] = ()
     permission: Permission = Permission.USER
     seconds: float | None = None
     cooldown: float = 0.0
@@ -68,6 +78,11 @@ class Command:
         return fold(self.name)
 
     @property
+    def family(self) -> str:
+        """The key of the command that it is a part of; its own, unless it is a sub-command."""
+        return self.key.partition(" ")[0]
+
+    @property
     def title(self) -> str:
         """The name, and for a plugin's command where it comes from: for the log."""
         return f"{self.name} of {self.source}" if self.source else self.name
@@ -75,7 +90,7 @@ class Command:
     @property
     def fixed(self) -> bool:
         """Whether its permission can't be changed."""
-        return self.key in FIXED_COMMANDS
+        return self.family in FIXED_COMMANDS
 
 
 class Registry:
@@ -91,6 +106,7 @@ class Registry:
         self.source = source
         self.parts: tuple[Registry, ...] = (self,)
         self._taken = taken or {}
+        # By all of their keys.
         self._commands: dict[str, Command] = {}
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
 
@@ -112,38 +128,58 @@ class Registry:
         group: str = "",
         usage: str = "",
         example: str = "",
-    ) -> Callable[[Handler], Handler]:
-        """Register the decorated `async def handler(context)` as a command; a later one of that name replaces it.
+        aliases: Sequence[str] = (),
+    ) -> Callable[[TypedHandler], TypedHandler]:
+        """Register the decorated `async def handler(context, ...)` as a command, in place of one of that name.
 
         The arguments are the attributes of `Command`. Without a group it is in that of the program's own, or of those
-        of other authors.
+        of other authors. `bot/parameters.py` says which further parameters the handler may have.
+
+        A name of two words is that of a sub-command. The command of the first word, unless there is one, is made, and
+        tells which sub-commands there are.
 
         Raises:
-            RaveError: InvalidArgument, if the name can't be typed or is taken, or if a fixed command has another
-                permission than its own.
+            RaveError: InvalidArgument, if a name can't be typed or is taken, if a fixed command has another
+                permission than its own, or if no words can fill the parameters.
         """
-        key = _key(name)
-        if key in self._taken:
-            text = f"there is a command {name} already: it belongs to {self._taken[key]}"
-            raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
-        _require_permission(key, permission)
+        keys = [self._free_key(each) for each in (name, *aliases)]
+        _require_permission(keys[0], permission)
 
-        def register(handler: Handler) -> Handler:
-            self._commands[key] = Command(
+        def register(handler: TypedHandler) -> TypedHandler:
+            parameters = Parameters(handler)
+            made = Command(
                 name=name,
                 description=description,
-                handler=handler,
+                handler=_filled(handler, parameters) if parameters else handler,
+                aliases=tuple(aliases),
                 permission=permission,
                 seconds=seconds,
                 cooldown=cooldown,
                 source=self.source,
                 group=group or (MORE if self.source else GENERAL),
-                usage=usage,
+                usage=usage or parameters.usage,
                 example=example,
             )
+            self._commands |= dict.fromkeys(keys, made)
+            self._add_family(made)
             return handler
 
         return register
+
+    def _free_key(self, name: str) -> str:
+        key = " ".join(map(_key, name.split(maxsplit=1) or [""]))
+        # To have a sub-command of a command is to have that one.
+        if owner := self._taken.get(key.partition(" ")[0]):
+            text = f"there is a command {name} already: it belongs to {owner}"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
+        return key
+
+    def _add_family(self, part: Command) -> None:
+        if part.family != part.key and part.family not in self._commands:
+            name, description = part.name.split()[0], _("Has sub-commands, which help lists")
+            self._commands[part.family] = Command(
+                name=name, description=description, handler=_tell_parts, source=self.source, group=part.group
+            )
 
     def on(self, kind: EventKind) -> Callable[[EventHandler], EventHandler]:
         """Register the decorated `async def handler(event)`; an event runs its handlers in this order."""
@@ -156,13 +192,38 @@ class Registry:
 
     def get(self, name: str) -> Command | None:
         """The command of that name, however it is spelt."""
-        key = fold(name)
-        return next((part._commands[key] for part in self.parts if key in part._commands), None)
+        return self._get(fold(name))
+
+    def find(self, name: str, text: str) -> tuple[Command, str] | None:
+        """The command that is meant by a folded name and the text after it, and the text that is left of that."""
+        first, *rest = text.split(maxsplit=1) or [""]
+        if part := self._get(f"{name} {fold(first[:_MAX_NAME_CHARS])}"):
+            return part, rest[0] if rest else ""
+        found = self._get(name)
+        return (found, text) if found else None
 
     def commands(self) -> list[Command]:
-        """All commands by name."""
-        found = {name: command for part in reversed(self.parts) for name, command in part._commands.items()}
-        return [found[name] for name in sorted(found)]
+        """All commands by name, without sub-commands."""
+        return [command for command in self._all() if command.family == command.key]
+
+    def parts_of(self, command: Command) -> list[Command]:
+        """The sub-commands of a command, by name."""
+        return [each for each in self._all() if each.family == command.key != each.key]
+
+    def owners(self) -> dict[str, str]:
+        """All names that are taken, aliases and sub-commands included, and whose they are."""
+        return {
+            key: command.source or "the bot itself"
+            for part in reversed(self.parts)
+            for key, command in part._commands.items()
+        }
+
+    def _get(self, key: str) -> Command | None:
+        return next((part._commands[key] for part in self.parts if key in part._commands), None)
+
+    def _all(self) -> list[Command]:
+        found = {key: command for part in reversed(self.parts) for key, command in part._commands.items()}
+        return [found[key] for key in sorted(found) if found[key].key == key]
 
     def handlers(self, kind: EventKind) -> tuple[EventHandler, ...]:
         """The handlers of such an event that are registered here; those of `parts` are theirs to tell."""
@@ -193,7 +254,7 @@ class Context:
     """One invocation of a command.
 
     Attributes:
-        command: the command, and `args`: the words after it, as written.
+        command: the command, and `text`: what follows it, as written.
         message: the chat message; its `mentions` tell the user ids behind words like @name.
         mesh_id: where; `own_user_id`: the user that the bot is; `users`: who was there at that moment.
         room: what else was known of the room at that moment, and `server_now`: the moment by its server's clock, for
@@ -206,7 +267,7 @@ class Context:
     """
 
     command: Command
-    args: tuple[str, ...]
+    text: str
     message: ChatMessage
     mesh_id: str
     own_user_id: int
@@ -222,6 +283,24 @@ class Context:
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The words after the command, as written."""
+        return tuple(self.text.split())
+
+    @property
+    def written(self) -> str:
+        """The command as one writes it, with a prefix."""
+        return f"{self.prefixes[0]}{self.command.name}"
+
+    @property
+    def said(self) -> Said:
+        """The command with what follows it, to be read."""
+        command = self.command
+        return Said(
+            self.written, command.usage, command.example, self.text, self.message.mentions, self.users, self.people
+        )
 
     @property
     def user_id(self) -> int | None:
@@ -248,6 +327,23 @@ class Context:
     async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
+
+
+def _filled(handler: TypedHandler, parameters: Parameters) -> Handler:
+    """The handler, whose parameters are read from the words after the command."""
+
+    async def run(context: Context) -> None:
+        places, names = await parameters.read(context.said)
+        await handler(context, *places, **names)
+
+    return run
+
+
+async def _tell_parts(context: Context) -> None:
+    """Say which sub-commands there are: the words after the command name none."""
+    parts = context.registry.parts_of(context.command)
+    allowed = [part for part in parts if context.permissions.allows(part, context.user_id)]
+    raise usage_error(context.said._replace(usage="|".join(part.name.split()[1] for part in allowed)))
 
 
 def _key(name: str) -> str:

@@ -70,9 +70,9 @@ def read(language: str) -> dict[str, list[str]]:
     return found
 
 
-async def _draw(decks: Decks, kind: str, context: Context) -> None:
-    asked = " ".join(context.args)[:_MAX_WORD_CHARS]
-    rating = _RATINGS.get(fold(asked).replace("-", "").replace(" ", "")) if asked else _PG
+async def _draw(decks: Decks, kind: str, context: Context, *, asked: str = "") -> None:
+    key = fold(asked[:_MAX_WORD_CHARS]).replace("-", "").replace(" ", "")
+    rating = _RATINGS.get(key) if asked else _PG
     heading = f"{kind} {rating or _PG}"
     catalogue = context.outbox.catalogue
     language = catalogue.language if catalogue else ENGLISH

@@ -39,18 +39,19 @@ def register(registry: Registry) -> None:
     )(help_)
 
 
-async def help_(context: Context) -> None:
+async def help_(context: Context, *, topic: str = "") -> None:
     """List what the asker may run, or explain what they name."""
-    if not context.args:
+    if not topic:
         await context.reply(_overview(context))
         return
-    name = command_key(context)
-    if command := context.registry.get(name):
-        await context.reply(_explanation(context, command))
+    first, *others = topic.split(maxsplit=1)
+    name = command_key(context, first)
+    if found := context.registry.find(name, others[0] if others else ""):
+        await context.reply(_explanation(context, found[0]))
         return
     groups = _groups(context.allowed_commands())
     # The title of a group may have several words.
-    words = fold(" ".join(context.args)[:_MAX_GROUP_CHARS])
+    words = fold(" ".join(topic.split())[:_MAX_GROUP_CHARS])
     for group, commands in groups.items():
         if group in (name, words) or words == fold(context.translate(_title(commands))):
             await context.reply(_list(context, commands))
@@ -91,6 +92,10 @@ def _line(context: Context, command: Command) -> str:
 def _explanation(context: Context, command: Command) -> str:
     found = [_line(context, command)]
     written = _written(context, command)
+    found += [_line(context, part) for part in _parts(context, command)]
+    if command.aliases:
+        names = ", ".join(f"{context.prefixes[0]}{name}" for name in command.aliases)
+        found.append(_("• Or: {names}", names=names))
     if command.usage:
         found.append(_("• Usage: {command} {usage}", command=written, usage=command.usage))
     if command.example:
@@ -100,6 +105,12 @@ def _explanation(context: Context, command: Command) -> str:
     if command.cooldown:
         found.append(_("• You may use it every {seconds} s", seconds=round(command.cooldown)))
     return lines(*found)
+
+
+def _parts(context: Context, command: Command) -> list[Command]:
+    """The first of its sub-commands that the asker may run."""
+    parts = context.registry.parts_of(command)
+    return [part for part in parts if context.permissions.allows(part, context.user_id)][:_MAX_LINES]
 
 
 def _groups(commands: Iterable[Command]) -> dict[str, list[Command]]:

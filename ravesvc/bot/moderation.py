@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ravesvc.bot.arguments import actor, target_user
+from ravesvc.bot.arguments import actor
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import MODERATION, Permission
+from ravesvc.bot.parameters import Member
 from ravesvc.bot.text import duration, plain
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
@@ -53,35 +54,35 @@ class _Moderation:
         self._backend = backend
         self._wall = wall
 
-    async def leader(self, context: Context) -> None:
+    async def leader(self, context: Context, user: Member, *, reason: str = "") -> None:
         """Hand on the leadership of the room, which may be to the bot itself."""
-        user, reason = _target(context)
-        await context.rave.transfer_leadership(user)
-        person = await context.people.name_and_id(user)
-        await self._log_and_reply(context, user, reason, _("The leader is now: {user}", user=person))
+        actor(context)
+        await context.rave.transfer_leadership(user.id)
+        person = await context.people.name_and_id(user.id)
+        await self._log_and_reply(context, user.id, reason, _("The leader is now: {user}", user=person))
 
-    async def kick(self, context: Context) -> None:
+    async def kick(self, context: Context, user: Member, *, reason: str = "") -> None:
         """Throw a user out."""
-        user, reason = _target(context)
-        _require_other_user(context, user)
-        await context.rave.kick(user)
-        person = await context.people.name_and_id(user)
-        await self._log_and_reply(context, user, reason, _("Kicked: {user}", user=person))
+        actor(context)
+        _require_other_user(context, user.id)
+        await context.rave.kick(user.id)
+        person = await context.people.name_and_id(user.id)
+        await self._log_and_reply(context, user.id, reason, _("Kicked: {user}", user=person))
 
-    async def mute(self, context: Context) -> None:
+    async def mute(self, context: Context, user: Member, *, reason: str = "") -> None:
         """Mute a user."""
-        user, reason = _target(context)
-        _require_other_user(context, user)
-        await context.rave.mute(user)
-        person = await context.people.name_and_id(user)
-        await self._log_and_reply(context, user, reason, _("Muted: {user}", user=person))
+        actor(context)
+        _require_other_user(context, user.id)
+        await context.rave.mute(user.id)
+        person = await context.people.name_and_id(user.id)
+        await self._log_and_reply(context, user.id, reason, _("Muted: {user}", user=person))
 
-    async def unmute(self, context: Context) -> None:
+    async def unmute(self, context: Context, user: Member, *, reason: str = "") -> None:
         """Unmute a user."""
-        user, reason = _target(context)
-        await context.rave.unmute(user)
-        person = await context.people.name_and_id(user)
-        await self._log_and_reply(context, user, reason, _("No longer muted: {user}", user=person))
+        actor(context)
+        await context.rave.unmute(user.id)
+        person = await context.people.name_and_id(user.id)
+        await self._log_and_reply(context, user.id, reason, _("No longer muted: {user}", user=person))
 
     async def modlog(self, context: Context) -> None:
         """The latest of the history, the latest first."""
@@ -93,6 +94,7 @@ class _Moderation:
 
     async def _log_and_reply(self, context: Context, user: int, reason: str, answer: str) -> None:
         """Add what was done to the history, and reply. A history that can't be written undoes nothing."""
+        reason = plain(reason, _MAX_REASON_CHARS)
         entry = {"action": context.command.key, "user": user, "actor": context.user_id, "reason": reason}
         try:
             await self._backend.append_history(_HISTORY, json.dumps(entry))
@@ -120,15 +122,6 @@ class _Moderation:
         line = describe(time=age, user=user, actor=by)
         reason = plain(json_fields.opt_str(entry, "reason") or "", _MAX_REASON_CHARS)
         return _("{what}: {reason}", what=line, reason=reason) if reason else line
-
-
-def _target(context: Context) -> tuple[int, str]:
-    """The user meant, who must be there, and the reason."""
-    actor(context)
-    user, words = target_user(context)
-    if user not in context.users:
-        raise RaveError(Code.INVALID_ARGUMENT, _("that user is not in this room"))
-    return user, plain(" ".join(words), _MAX_REASON_CHARS)
 
 
 def _require_other_user(context: Context, user: int) -> None:

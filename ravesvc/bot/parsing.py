@@ -19,10 +19,10 @@ _TWO_HYPHENS = str.maketrans(dict.fromkeys(_DASHES, "--"))
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What a user asked for. `name` is folded (`spelling.fold`); `args` are as written."""
+    """What a user asked for. `name` is folded (`spelling.fold`); `text` is what follows it, as written."""
 
     name: str
-    args: tuple[str, ...]
+    text: str
     prefix: str
 
 
@@ -30,16 +30,16 @@ def parse(text: str, prefixes: Sequence[str]) -> Invocation | None:
     """The invocation in `text`, or None for an ordinary message.
 
     The first of `prefixes` that the text starts with counts, in any spelling of a keyboard; blanks may follow it, but
-    something must. White space separates the arguments; nothing quotes it. Whether a command of that name exists is
-    not asked here.
+    something must. Whether a command of that name exists is not asked here.
     """
     for prefix in prefixes:
         rest = without_prefix(text, prefix)
         if rest is not None:
-            words = rest.split()
-            while words and not (name := _name(words[0])):
-                del words[0]
-            return Invocation(name, tuple(words[1:]), prefix) if words else None
+            while words := rest.split(maxsplit=1):
+                rest = words[1].rstrip() if len(words) > 1 else ""
+                if name := _name(words[0]):
+                    return Invocation(name, rest, prefix)
+            return None
     return None
 
 

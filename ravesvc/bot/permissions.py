@@ -17,6 +17,10 @@ class Restricted(Protocol):
         """Its name as names of commands are compared."""
 
     @property
+    def family(self) -> str:
+        """Likewise, the name of the command that it is a part of; its own, unless it is a sub-command."""
+
+    @property
     def permission(self) -> Permission:
         """Whom it is for, unless an admin has configured something else."""
 
@@ -73,5 +77,11 @@ class StaticPermissions:
         return self.needed(command) is Permission.USER or user_id in self.admins
 
     def needed(self, command: Restricted) -> Permission:
-        """Whom the command is for, with overrides."""
-        return command.permission if command.fixed else self.overrides.get(command.key, command.permission)
+        """Whom the command is for, with overrides; they name a command as a whole.
+
+        To open a command to all users does not open those of its sub-commands that are for admins.
+        """
+        is_part = command.family != command.key
+        if command.fixed or (is_part and command.permission is Permission.ADMIN):
+            return command.permission
+        return self.overrides.get(command.family, command.permission)

@@ -83,7 +83,7 @@ class PluginLoader:
         self._registries = sources.registries
         self._on_errors = on_errors
         registry.include(self._registries)
-        self._bot_commands = {command.key: command.source or "the bot itself" for command in registry.commands()}
+        self._bot_commands = registry.owners()
         self._loaded: dict[str, _Loaded] = {}
         self._load_errors: dict[str, str] = {}  # to load, by source
         self._runtime_errors: dict[str, str] = {}  # while running, the last one by source
@@ -202,8 +202,8 @@ def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
 
 
 def _add_names(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
-    for command in loaded.registry.commands():
-        taken.setdefault(command.key, source)
+    for key in loaded.registry.owners():
+        taken.setdefault(key, source)
 
 
 def _read(path: Path, owners: AbstractSet[int]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ravesvc.bot.arguments import actor, written
+from ravesvc.bot.arguments import actor
 from ravesvc.bot.command import Context, Registry
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
@@ -24,13 +24,13 @@ class ForgetsUsers(Protocol):
 def register(registry: Registry, memory: ForgetsUsers) -> None:
     """Register it."""
 
-    async def forgetme(context: Context) -> None:
+    async def forgetme(context: Context, *, answer: str = "") -> None:
         user = actor(context)
-        if fold(" ".join(context.args)[:_MAX_WORD_CHARS]) != _YES:
+        if fold(answer[:_MAX_WORD_CHARS]) != _YES:
             await context.reply(
                 lines(
                     _("This removes what is kept of you in all rooms: videos in queues, votes, what was noted."),
-                    _("It can't be undone. To go on, write {command} yes", command=written(context)),
+                    _("It can't be undone. To go on, write {command} yes", command=context.written),
                 )
             )
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.arguments import MAX_NAME_CHARS, usage_error
+from ravesvc.bot.arguments import MAX_NAME_CHARS
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import SERVICE, SETTINGS, Permission
 from ravesvc.bot.room_settings import DEFAULT, OPTIONS, RoomOption, RoomSettings, shown
@@ -19,8 +19,8 @@ _OPTIONS = {option.name: option for option in OPTIONS}
 def register(registry: Registry, keeper: SettingsKeeper) -> None:
     """Register the command."""
 
-    async def settings(context: Context) -> None:
-        await _settings(context, keeper)
+    async def settings(context: Context, setting: str = "", value: str = "") -> None:
+        await _settings(context, keeper, setting, value)
 
     registry.command(
         SETTINGS,
@@ -32,20 +32,18 @@ def register(registry: Registry, keeper: SettingsKeeper) -> None:
     )(settings)
 
 
-async def _settings(context: Context, keeper: SettingsKeeper) -> None:
+async def _settings(context: Context, keeper: SettingsKeeper, setting: str, value: str) -> None:
     """List all, show one, or change one."""
-    if not context.args:
+    if not setting:
         listed = [_line(option, keeper.settings) for option in OPTIONS]
         await context.reply(lines(_("Settings of this room:"), *listed))
         return
-    option = _option(context.args[0])
-    if len(context.args) == 1:
+    option = _option(setting)
+    if not value:
         values = _("• Values: {values}, {default}", values=option.values, default=DEFAULT)
         await context.reply(lines(_line(option, keeper.settings), values))
         return
-    if len(context.args) > 2:
-        raise usage_error(context)
-    await keeper.change(option, context.args[1])
+    await keeper.change(option, value)
     await context.reply(lines(_("Changed:"), _line(option, keeper.settings)))
 
 

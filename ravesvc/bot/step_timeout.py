@@ -14,9 +14,7 @@ import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
-
-A = TypeVar("A")
+from typing import Any
 
 # For what a plugin does between two waits. The shortest watchdog timeout is longer.
 MAX_STEP_S = 2.0
@@ -55,12 +53,12 @@ class AlarmTimeout:
             raise TimeoutError(f"it kept everything else waiting for more than {self._seconds:g} s") from error
 
 
-def with_step_timeout(handler: Callable[[A], Coroutine[Any, Any, None]]) -> Callable[[A], Awaitable[None]]:
+def with_step_timeout(handler: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Awaitable[None]]:
     """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `AlarmTimeout`."""
 
     @functools.wraps(handler)
-    async def run(argument: A) -> None:
-        await _stepwise(handler(argument))
+    async def run(*arguments: Any, **named: Any) -> None:
+        await _stepwise(handler(*arguments, **named))
 
     return run
 

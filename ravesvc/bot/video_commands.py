@@ -6,19 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 
 from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
-from ravesvc.bot.arguments import MAX_NAME_CHARS, actor, usage_error, written
+from ravesvc.bot.arguments import actor
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import Context, Handler, Registry
+from ravesvc.bot.command import Context, Registry, TypedHandler
 from ravesvc.bot.command_names import VIDEO, Permission
 from ravesvc.bot.hits import Hit, Hits
+from ravesvc.bot.parameters import usage_error
 from ravesvc.bot.player import Player
 from ravesvc.bot.queue import QueueEntry, Showing
 from ravesvc.bot.text import plain
-from ravesvc.common import json_fields
 from ravesvc.common.picture import Media
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines, ngettext
@@ -88,24 +88,25 @@ class _VideoCommands:
         # The user of each search and look-up that is under way.
         self._lookups: list[int] = []
 
-    def bounded(self, handler: Handler) -> Handler:
+    def bounded(self, handler: TypedHandler) -> TypedHandler:
         """The handler of a command that asks the provider: refuses users for whom `_MAX_LOOKUPS` of them run."""
 
-        async def run(context: Context) -> None:
+        @wraps(handler)
+        async def run(context: Context, *, sought: str) -> None:
             asker = actor(context)
             if self._lookups.count(asker) >= _MAX_LOOKUPS:
                 raise RaveError(Code.BUSY, _("your last searches are still under way"))
             self._lookups.append(asker)
             try:
-                await handler(context)
+                await handler(context, sought=sought)
             finally:
                 self._lookups.remove(asker)
 
         return run
 
-    async def search(self, context: Context) -> None:
+    async def search(self, context: Context, *, sought: str) -> None:
         """Say the first ones that fit, each with its picture, and remember them."""
-        asker, sought = actor(context), _words(context)
+        asker, sought = actor(context), _bounded(sought)
         await context.reply(_("Searching for “{words}”", words=plain(sought, _MAX_QUERY_CHARS)))
         videos = (await self._backend.search_videos(asker, sought))[:_MAX_SHOWN_HITS]
         if not videos:
@@ -124,15 +125,15 @@ class _VideoCommands:
             # They were shown, and hold for as long as this process does.
             log.warning("The hits of a search can't be kept: %s", error)
 
-    async def set(self, context: Context) -> None:
+    async def set(self, context: Context, number: int | None = None) -> None:
         """Vote for a hit: by its number in the last search, or by an answer to its message."""
-        asker, video = actor(context), await self._chosen_hit(context)
+        asker, video = actor(context), await self._chosen_hit(context, number)
         former = await self._player.choose(self._entry(asker, video))
         await context.reply(words.voted(video, former))
 
-    async def play(self, context: Context) -> None:
+    async def play(self, context: Context, *, sought: str) -> None:
         """Put a video into the queue, which plays it at once if nothing else does."""
-        asker, sought = actor(context), _words(context)
+        asker, sought = actor(context), _bounded(sought)
         place = await self._player.add(self._entry(asker, video := await self._find(asker, sought)))
         if place:
             await context.reply(_("Queued at place {n}: {title}", n=place, title=words.title(video)))
@@ -157,12 +158,9 @@ class _VideoCommands:
             answer.append(words.waiting_text(scheduler.stalled))
         await context.reply(lines(*answer))
 
-    async def remove(self, context: Context) -> None:
+    async def remove(self, context: Context, place: int) -> None:
         """Take an entry out: users their own, admins any."""
         asker = actor(context)
-        place = json_fields.as_int(context.args[0][:MAX_NAME_CHARS]) if len(context.args) == 1 else None
-        if place is None:
-            raise usage_error(context)
         waiting = (await self._player.scheduler()).queue.waiting
         if not 1 <= place <= len(waiting):
             hint = _("see {command}", command=f"{context.prefixes[0]}queue")
@@ -256,16 +254,13 @@ class _VideoCommands:
             raise RaveError(Code.INVALID_ARGUMENT, _("nothing was found"), hint=_("try other words, or a link"))
         return videos[0]
 
-    async def _chosen_hit(self, context: Context) -> Video:
+    async def _chosen_hit(self, context: Context, number: int | None) -> Video:
         reply_to = context.message.reply_to
-        if context.args:
-            number = json_fields.as_int(context.args[0][:MAX_NAME_CHARS]) if len(context.args) == 1 else None
-            if number is None:
-                raise usage_error(context)
+        if number is not None:
             video = (await self._load_hits()).by_number(number)
             missing = _("no search here has found a number {n}", n=number)
         elif not reply_to:
-            raise usage_error(context)
+            raise usage_error(context.said)
         else:
             video = (await self._load_hits()).by_message(context.outbox.ids_of(reply_to))
             missing = _("that is no answer to a video that was found")
@@ -273,7 +268,7 @@ class _VideoCommands:
             hint = _(
                 "answer one of the messages of {search} with {command}, or write {command} and its number",
                 search=f"{context.prefixes[0]}search",
-                command=written(context),
+                command=context.written,
             )
             raise RaveError(Code.INVALID_ARGUMENT, missing, hint=hint)
         return video
@@ -307,11 +302,9 @@ class _VideoCommands:
             return []
 
 
-def _words(context: Context) -> str:
-    """The words after the command."""
-    words = " ".join(context.args)
-    if not words:
-        raise usage_error(context)
+def _bounded(text: str) -> str:
+    """What a search is given of the words after the command."""
+    words = " ".join(text.split())
     # A link that is cut has more than `MAX_LINK_CHARS` characters still: the service refuses it for that.
     link = words[: MAX_LINK_CHARS + 1]
     return link if is_link(link) else words[:_MAX_QUERY_CHARS]

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ravesvc import commands
@@ -54,7 +54,7 @@ class BotManager:
         self._settings = settings
         registry = Registry()
         builtin.register(registry)
-        known = (*FIXED_COMMANDS, LEAVE, *(each.name for each in registry.commands()))
+        known = (*FIXED_COMMANDS, LEAVE, *registry.owners())
         taken = dict.fromkeys(known, "the bot itself")
         self._registry = Registry(_SOURCE, taken)
         self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,))
@@ -99,8 +99,9 @@ class BotManager:
         group: str = "",
         usage: str = "",
         example: str = "",
+        aliases: Sequence[str] = (),
     ) -> Callable[[CommandHandler], CommandHandler]:
-        """Register the decorated `async def handler(context)` in all rooms, see `ravesvc.commands.command`.
+        """Register the decorated `async def handler(context, ...)` in all rooms, see `ravesvc.commands.command`.
 
         Raises `RaveError` (InvalidArgument), in words for the author.
         """
@@ -113,6 +114,7 @@ class BotManager:
             group=group,
             usage=usage,
             example=example,
+            aliases=aliases,
         )
 
         def decorate(handler: CommandHandler) -> CommandHandler:

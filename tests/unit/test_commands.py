@@ -65,7 +65,9 @@ def test_handlers_stay_what_they_were() -> None:
         (("greet", "x"), {"group": "x" * 33}, "the group of greet .* at most 32"),
         (("greet", "x"), {"usage": "a\nb"}, "the usage of greet"),
         (("greet", "x"), {"example": 5}, "the example of greet"),
-        (("two words", "x"), {}, "can't be the name"),
+        (("three words now", "x"), {}, "can't be the name"),
+        (("greet", "x"), {"aliases": "hi"}, "the aliases of greet"),
+        (("greet", "x"), {"aliases": ["h i i"]}, "can't be the name"),
         (("setperm", "x"), {}, "for admins only"),
     ],
 )

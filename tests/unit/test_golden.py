@@ -160,6 +160,9 @@ def described(name: str, thing: Any) -> Iterator[str]:
         for member in thing:
             yield f"{name}.{member.name} = {member.value!r}"
         return
+    if inspect.isclass(thing) and issubclass(thing, int | float):
+        yield f"{name} is {thing.__base__.__name__}"
+        return
     yield f"{name}{parameters(thing)}"
     if inspect.isclass(thing):
         for member in (each for each in dir(thing) if not each.startswith("_")):

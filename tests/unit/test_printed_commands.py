@@ -95,8 +95,9 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    roll, welcome, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
+    roll, team, welcome, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
     (tmp_path / "roll.py").write_text(roll)
+    (tmp_path / "team.py").write_text(team)
     (tmp_path / "welcome.py").write_text(welcome)
     monkeypatch.chdir(tmp_path)
     exec(trial, {})
@@ -105,6 +106,12 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
         async with FakeRoom() as room:
             room.load("welcome.py")
             assert await room.join("Ann") == ["Welcome, Ann!"]
+            room.load("team.py")
+            assert await room.say("?remind 1h30min The  tea") == ["In 5400 seconds: The  tea"]
+            assert await room.say("?squad Blue @Ann") == ["Team blue: Ann"]
+            (told,) = await room.say("?team green")
+            assert told.startswith("“green” is none of: red, blue. Write ?team <red|blue> [@members ...] (error ")
+            assert "Only admins may use ?team clear" in (await room.say("?team clear"))[0]
 
     asyncio.run(body())
 

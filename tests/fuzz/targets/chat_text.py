@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
+from typing import Literal
 
+from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.parameters import Duration, Parameters, Said, UserId
 from ravesvc.bot.parsing import parse
 from ravesvc.common.spelling import fold, nearest
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
+from ravesvc.room.chat import Mention
 
 _PREFIXES = ("?", "!bot", "--")
+
+
+async def _numbers(context: object, *numbers: float) -> None: ...
+
+
+async def _mixed(
+    context: object, user: UserId, span: Duration, on: bool, color: Literal["red"], n: int = 0, *, rest: str = ""
+) -> None: ...
+
+
+async def _words(context: object, first: str, *others: str) -> None: ...
+
+
+async def _nobody(users: Sequence[int]) -> dict[int, str]:
+    return {}
+
+
+_PARAMETERS = [Parameters(each) for each in (_numbers, _mixed, _words)]
 
 
 def check(data: bytes) -> None:
@@ -23,7 +46,29 @@ def check(data: bytes) -> None:
         raise RaveError(Code.INVALID_ARGUMENT, "no command")
     assert invocation.name
     assert invocation.prefix in _PREFIXES
-    assert all(argument and not any(map(str.isspace, argument)) for argument in invocation.args)
+    assert invocation.text == invocation.text.strip()
+    for parameters in _PARAMETERS:
+        _check_parameters(parameters, invocation.text)
+
+
+def _check_parameters(parameters: Parameters, text: str) -> None:
+    """A text fills the parameters, or is answered in words."""
+    mentions = [Mention(2, "Ann"), Mention(3, "Bob the great")]
+    said = Said("?it", parameters.usage, "", text, mentions, frozenset({2}), DisplayNames(_nobody))
+    try:
+        # Nothing has to be waited for: without a Member nobody is asked for a name.
+        parameters.read(said).send(None)
+    except StopIteration as done:
+        places, names = done.value
+        assert len(places) <= 100
+        assert all(isinstance(each, str) and each for each in names.values())
+    except RaveError as error:
+        _check_answer(error)
+
+
+def _check_answer(error: RaveError) -> None:
+    assert error.code is Code.INVALID_ARGUMENT
+    assert "write ?it" in str(error) or "name one at a time" in str(error)
 
 
 def _check_link(text: str) -> None:

@@ -125,7 +125,7 @@ async def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
         ),
         ("?set 4", {}, "No search here has found a number 4"),
         ("?set 0", {}, "No search here has found a number 0"),
-        ("?set meadow", {}, "Write ?set <number>"),
+        ("?set meadow", {}, "“meadow” is no whole number. Write ?set <number>"),
         ("?set 1 2", {}, "Write ?set <number>"),
     ],
 )

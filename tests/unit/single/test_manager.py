@@ -412,8 +412,8 @@ async def test_commands_of_the_program_are_in_all_rooms(site: SingleSite) -> Non
     heard: list[Any] = []
 
     @manager.command("add", "Adds two numbers.", cooldown=0)
-    async def add(context: Any) -> None:
-        await context.reply(str(sum(map(int, context.args))))
+    async def add(context: Any, *numbers: int) -> None:
+        await context.reply(str(sum(numbers)))
 
     with manager.registering():
 

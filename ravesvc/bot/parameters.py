@@ -1,0 +1,383 @@
+"""What the words after a command mean, as its handler declares: `async def add(context, a: int, b: int = 1)`.
+
+A signature is read when the command is registered, so one that no words can fill is refused there. Words are read
+when a user gives them; what does not fit is answered with how the command is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.text import plain
+from ravesvc.common import timespan
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import LazyText
+from ravesvc.common.translation import gettext as _
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import Mention
+from ravesvc.room.state import user_id
+
+# Of a word that has to be a number, a name or a choice.
+_MAX_WORD_CHARS = 32
+_MAX_HANDLE_CHARS = 64
+_MAX_QUOTED_CHARS = 1000
+# That one command takes.
+_MAX_WORDS = 100
+_MAX_SHOWN_CHARS = 40
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
+_YES = frozenset({"yes", "on", "true", "1", "ja", "an"})
+_NO = frozenset({"no", "off", "false", "0", "nein", "aus"})
+# As keyboards write them; `fold` makes each of them this one.
+_QUOTE = '"'
+_NOTHING = object()
+_NO_PARAMETER = inspect.Parameter("none", inspect.Parameter.VAR_KEYWORD)
+
+
+class Duration(float):
+    """A parameter that users write as a time span, such as 90s or 1h30min. The value is in seconds."""
+
+
+class UserId(int):
+    """A parameter that users write as a mention or as a user id. The user need not be in the room."""
+
+
+class Member(NamedTuple):
+    """A parameter that users write as a mention or as a user id: a user in the room.
+
+    Attributes:
+        id: the user id.
+        name: the display name, fit for a chat text.
+    """
+
+    id: int
+    name: str
+
+
+class Said(NamedTuple):
+    """A command as a user has written it, and what is needed to read it.
+
+    Attributes:
+        command: with its prefix; `usage` and `example` are the command's.
+        text: what follows it, as written.
+        mentions: those of the message.
+        users: who is in the room, and `people`: what they are called.
+    """
+
+    command: str
+    usage: str
+    example: str
+    text: str
+    mentions: Sequence[Mention]
+    users: frozenset[int]
+    people: DisplayNames
+
+
+class _Words:
+    """The words of a text, one after another. A word in double quotes may have blanks."""
+
+    def __init__(self, text: str) -> None:
+        self._left = text.strip()
+
+    def next(self) -> str | None:
+        """The next word, without its quotes; None if there are no more."""
+        if not self._left:
+            return None
+        if fold(self._left[0]) == _QUOTE and (end := self._closing_quote()):
+            word, self._left = self._left[1:end], self._left[end + 1 :].lstrip()
+            return word
+        word, *left = self._left.split(maxsplit=1)
+        self._left = left[0] if left else ""
+        return word
+
+    def peek(self) -> str | None:
+        """The next word as it is compared, without taking it."""
+        word = _Words(self._left).next()
+        return word if word is None else fold(word[:_MAX_WORD_CHARS])
+
+    def rest(self) -> str:
+        """All that is left, as written."""
+        rest, self._left = self._left, ""
+        return rest
+
+    def mention(self, mentions: Sequence[Mention]) -> Mention | None:
+        """The mention that comes next, which may have blanks; the only one if no handle is written so."""
+        for mention in sorted(mentions, key=lambda each: -len(each.handle)):
+            handle = f"@{mention.handle}".split()
+            words = self._left.split(maxsplit=len(handle))
+            if _folded(words[: len(handle)]) == _folded(handle):
+                self._left = words[len(handle)] if len(words) > len(handle) else ""
+                return mention
+        if len(mentions) == 1:
+            self.next()
+            return mentions[0]
+        return None
+
+    def _closing_quote(self) -> int | None:
+        """Where the quoted word ends: before a blank, or at the end of the text."""
+        for at in range(1, min(len(self._left), _MAX_QUOTED_CHARS)):
+            after = self._left[at + 1 : at + 2]
+            if fold(self._left[at]) == _QUOTE and (not after or after.isspace()):
+                return at
+        # A quote that stands alone is a character as any other.
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a word is read: `read` raises ValueError for one that does not fit, which `misfit` says in words."""
+
+    read: Callable[[str], object]
+    misfit: Callable[[str], LazyText]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """One parameter. `required` is whether there must be a word for it; `many` takes all words, `rest` the text."""
+
+    name: str
+    annotation: Any
+    required: bool
+    many: bool = False
+    rest: bool = False
+
+    @property
+    def usage(self) -> str:
+        """How it is shown: `<a>`, `[b]`, `<on|off>`, `[words ...]`."""
+        choices = get_args(self.annotation) if get_origin(self.annotation) is Literal else ()
+        name = "|".join(map(str, choices)) or self.name.replace("_", " ")
+        name = f"@{name}" if self.annotation in (Member, UserId) else name
+        shown = f"{name} ..." if self.many else name
+        return f"<{shown}>" if self.required else f"[{shown}]"
+
+
+class Parameters:
+    """The parameters of a handler after its first one, the context.
+
+    Attributes:
+        usage: how they are written, such as `<a> [b]`; empty without any.
+    """
+
+    def __init__(self, handler: Callable[..., object]) -> None:
+        """Raises `RaveError` (InvalidArgument), in words for the author, for parameters that no words can fill."""
+        self._parameters = _read_signature(handler)
+        self.usage = " ".join(each.usage for each in self._parameters)
+        users = [each for each in self._parameters if each.annotation in (Member, UserId)]
+        self._max_users = math.inf if any(each.many for each in users) else len(users)
+
+    def __bool__(self) -> bool:
+        return bool(self._parameters)
+
+    async def read(self, said: Said) -> tuple[list[object], dict[str, object]]:
+        """The arguments of the handler, by place and by name.
+
+        Raises `RaveError` (InvalidArgument), in words for the user.
+        """
+        words = _Words(said.text)
+        places: list[object] = []
+        names: dict[str, object] = {}
+        for each in self._parameters:
+            if each.rest:
+                names |= self._read_rest(said, each, words)
+            elif each.many:
+                while (
+                    len(places) < _MAX_WORDS and (value := await self._read_next(said, each, words)) is not _NOTHING
+                ):
+                    places.append(value)
+            else:
+                value = await self._read_next(said, each, words)
+                if value is not _NOTHING:
+                    places.append(value)
+                elif each.required:
+                    raise usage_error(said)
+        if words.rest():
+            raise usage_error(said)
+        return places, names
+
+    def _read_rest(self, said: Said, parameter: _Parameter, words: _Words) -> Mapping[str, object]:
+        text = words.rest()
+        if not text and parameter.required:
+            raise usage_error(said)
+        return {parameter.name: text} if text else {}
+
+    async def _read_next(self, said: Said, parameter: _Parameter, words: _Words) -> object:
+        """The value of the next word; `_NOTHING` if there is none."""
+        if parameter.annotation in (Member, UserId):
+            return await self._read_user(said, parameter, words)
+        word = words.next()
+        if word is None:
+            return _NOTHING
+        if parameter.annotation is str:
+            return word
+        kind = _kind(parameter.annotation)
+        assert kind, "the signature was looked at"
+        try:
+            return kind.read(word)
+        except ValueError:
+            misfit = kind.misfit(plain(word, _MAX_SHOWN_CHARS))
+            raise RaveError(Code.INVALID_ARGUMENT, misfit, hint=_how_to_write(said)) from None
+
+    async def _read_user(self, said: Said, parameter: _Parameter, words: _Words) -> object:
+        user = self._next_user(said, words)
+        if user is None:
+            return _NOTHING
+        if parameter.annotation is UserId:
+            return UserId(user)
+        if user not in said.users:
+            raise RaveError(Code.INVALID_ARGUMENT, _("that user is not in this room"))
+        return Member(user, await said.people.name(user))
+
+    def _next_user(self, said: Said, words: _Words) -> int | None:
+        word = words.peek()
+        if word is None:
+            return None
+        if not word.startswith("@"):
+            words.next()
+            user = user_id(word)
+            if user is None:
+                raise usage_error(said)
+            return user
+        mentions = {mention.user_id: mention for mention in said.mentions}
+        if len(mentions) > self._max_users:
+            # One of them might be the one who was meant.
+            hint = _("name one at a time") if self._max_users == 1 else _how_to_write(said)
+            raise RaveError(Code.INVALID_ARGUMENT, _("that mentions several users"), hint=hint)
+        if found := words.mention(tuple(mentions.values())):
+            return found.user_id
+        hint = _(
+            "pick a user from the list that Rave shows after @, or write {command} <user id>",
+            command=said.command,
+        )
+        raise RaveError(Code.INVALID_ARGUMENT, _("that word mentions no user"), hint=hint)
+
+
+def usage_error(said: Said) -> RaveError:
+    """What to say when the words after the command make no sense."""
+    hint = _("for example {command}", command=f"{said.command} {said.example}") if said.example else ""
+    return RaveError(Code.INVALID_ARGUMENT, _how_to_write(said), hint=hint)
+
+
+def _how_to_write(said: Said) -> LazyText:
+    return _("write {command} {usage}", command=said.command, usage=said.usage)
+
+
+def _kind(annotation: Any) -> _Kind | None:
+    """How words become values of this type; None if they can't, or if it takes more than the word."""
+    if get_origin(annotation) is Literal:
+        return _choice(get_args(annotation))
+    return _KINDS.get(annotation)
+
+
+def _choice(choices: tuple[object, ...]) -> _Kind:
+    by_key = {fold(str(choice)): choice for choice in choices}
+
+    def read(word: str) -> object:
+        try:
+            return by_key[fold(word[:_MAX_WORD_CHARS])]
+        except KeyError:
+            raise ValueError(word) from None
+
+    shown = ", ".join(map(str, choices))
+    return _Kind(read, lambda word: _("“{word}” is none of: {choices}", word=word, choices=shown))
+
+
+def _read_int(word: str) -> int:
+    if len(word) > _MAX_WORD_CHARS or not _WHOLE_NUMBER.fullmatch(fold(word)):
+        raise ValueError(word)
+    return int(fold(word))
+
+
+def _read_float(word: str) -> float:
+    # With a comma, as half of the world writes it.
+    if len(word) > _MAX_WORD_CHARS or not _NUMBER.fullmatch(number := fold(word).replace(",", ".")):
+        raise ValueError(word)
+    return float(number)
+
+
+def _read_bool(word: str) -> bool:
+    key = fold(word[:_MAX_WORD_CHARS])
+    if key not in _YES | _NO:
+        raise ValueError(word)
+    return key in _YES
+
+
+def _read_duration(word: str) -> Duration:
+    if len(word) > _MAX_WORD_CHARS or math.isinf(seconds := timespan.parse(fold(word))):
+        raise ValueError(word)
+    return Duration(seconds)
+
+
+_KINDS: dict[Any, _Kind] = {
+    int: _Kind(_read_int, lambda word: _("“{word}” is no whole number", word=word)),
+    float: _Kind(_read_float, lambda word: _("“{word}” is no number", word=word)),
+    bool: _Kind(_read_bool, lambda word: _("“{word}” is neither yes nor no", word=word)),
+    Duration: _Kind(_read_duration, lambda word: _("“{word}” is no time such as 90s or 10min", word=word)),
+}
+
+
+def _read_signature(handler: Callable[..., object]) -> tuple[_Parameter, ...]:
+    name = getattr(handler, "__name__", "the handler")
+    signature = inspect.signature(handler)
+    context, *others = [*signature.parameters.values()] or [_NO_PARAMETER]
+    if context.kind not in (context.POSITIONAL_ONLY, context.POSITIONAL_OR_KEYWORD):
+        raise RaveError(Code.INVALID_ARGUMENT, f"{name} takes no context: write async def {name}(context)")
+    if not others:
+        return ()
+    found = tuple(_parameter(name, each, _annotation(handler, each)) for each in others)
+    for before, after in itertools.pairwise(found):
+        if before.many or before.rest:
+            text = f"the parameter {after.name} of {name} gets no word, as {before.name} takes all that are left"
+            raise RaveError(Code.INVALID_ARGUMENT, text)
+    return found
+
+
+def _annotation(handler: Callable[..., object], parameter: inspect.Parameter) -> Any:
+    """The type of one parameter; str without one."""
+    if parameter.annotation is parameter.empty:
+        return str
+    namespace = getattr(inspect.unwrap(handler), "__globals__", {})
+    alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return get_type_hints(alone, namespace)["it"]
+    except NameError as error:
+        text = f"the parameter {parameter.name} has an unknown type: {error}"
+        raise RaveError(Code.INVALID_ARGUMENT, text) from None
+
+
+def _parameter(handler: str, found: inspect.Parameter, annotation: Any) -> _Parameter:
+    what = f"the parameter {found.name} of {handler}"
+    optional = found.default is not found.empty
+    if optional and found.default is None:
+        annotation = _without_none(annotation)
+    if found.kind is found.VAR_KEYWORD:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{what} can't be filled: words have no names")
+    if found.kind is found.KEYWORD_ONLY and annotation is not str:
+        text = f"{what} stands after *, so it is the rest of the line: declare it as str"
+        raise RaveError(Code.INVALID_ARGUMENT, text)
+    if annotation not in (str, Member, UserId) and _kind(annotation) is None:
+        hint = "use str, int, float, bool, Literal, Duration, Member or UserId"
+        raise RaveError(Code.INVALID_ARGUMENT, f"{what} has a type that no word can give", hint=hint)
+    many = found.kind is found.VAR_POSITIONAL
+    return _Parameter(
+        found.name, annotation, required=not (optional or many), many=many, rest=found.kind is found.KEYWORD_ONLY
+    )
+
+
+def _without_none(annotation: Any) -> Any:
+    """The X of `X | None`."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    others = [each for each in get_args(annotation) if each is not type(None)]
+    return others[0] if len(others) == 1 else annotation
+
+
+def _folded(words: Sequence[str]) -> list[str]:
+    return [fold(word[:_MAX_HANDLE_CHARS]) for word in words]

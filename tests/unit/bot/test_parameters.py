@@ -1,0 +1,217 @@
+"""Handlers with parameters, as authors write them and users fill them."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from ravesvc.errors import RaveError
+from ravesvc.testing import FakeRoom
+
+HEAD = """
+from typing import Literal
+from ravesvc.commands import Duration, Member, Permission, UserId, command
+"""
+
+
+def load(room: FakeRoom, directory: Path, text: str) -> None:
+    file = directory / "own.py"
+    file.write_text(HEAD + textwrap.dedent(text))
+    room.load(file)
+
+
+async def answer(directory: Path, signature: str, said: str) -> str:
+    """What the bot answers to `?it {said}`: the values that a handler with this signature gets."""
+    async with FakeRoom() as room:
+        names = "a" if "a" in signature else ""
+        load(
+            room,
+            directory,
+            f"""
+            @command("it", "Shows what it gets.")
+            async def it(context{", " if signature else ""}{signature}):
+                await context.reply(repr({names}))
+            """,
+        )
+        await room.join("Bob")
+        (said,) = await room.say(f"?it {said}")
+        return said
+
+
+@pytest.mark.parametrize(
+    ("signature", "said", "value"),
+    [
+        ("a", "word", "'word'"),
+        ("a: str", '"two words"', "'two words'"),
+        ("a: str", "“two words”", "'two words'"),
+        ("a: str", '""', "''"),
+        ("a: str", '5"', "'5\"'"),
+        ("a: str", '"5', "'\"5'"),
+        ("a: int", "-12", "-12"),
+        ("a: int", "\uff11\uff12", "12"),
+        ("a: float", "2.5", "2.5"),
+        ("a: float", "2,5", "2.5"),
+        ("a: float", ".5", "0.5"),
+        ("a: bool", "Yes", "True"),
+        ("a: bool", "off", "False"),
+        ("a: Literal['red', 'Blue']", "blue", "'Blue'"),
+        ("a: Literal[1, 2]", "2", "2"),
+        ("a: Duration", "1h30min", "5400.0"),
+        ("a: int = 7", "", "7"),
+        ("a: int = 7", "8", "8"),
+        ("a: int | None = None", "", "None"),
+        ("a: int | None = None", "8", "8"),
+        ("*a: int", "", "()"),
+        ("*a: int", "1 2 3", "(1, 2, 3)"),
+        ("*, a: str", "  two   words ", "'two   words'"),
+        ("*, a: str = 'none'", "", "'none'"),
+        ("b: int, *, a", '1 "as it" is', "'\"as it\" is'"),
+        ("a: Member", "@Bob", "Member(id=2, name='Bob')"),
+        ("a: Member", "2", "Member(id=2, name='Bob')"),
+        ("a: UserId", "99", "99"),
+        ("a: 'int'", "5", "5"),
+    ],
+)
+async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, value: str) -> None:
+    assert await answer(tmp_path, signature, said) == value
+
+
+@pytest.mark.parametrize(
+    ("signature", "said", "told"),
+    [
+        ("a: int", "", "Write ?it <a>"),
+        ("a: int", "1 2", "Write ?it <a>"),
+        ("a: int", "five", "“five” is no whole number. Write ?it <a>"),
+        ("a: int", "1_000", "“1_000” is no whole number. Write ?it <a>"),
+        ("a: int", "9" * 33, f"“{'9' * 33}” is no whole number. Write ?it <a>"),
+        ("a: int = 1", "five", "“five” is no whole number. Write ?it [a]"),
+        ("a: float", "nan", "“nan” is no number. Write ?it <a>"),
+        ("a: bool", "maybe", "“maybe” is neither yes nor no. Write ?it <a>"),
+        ("a: Duration", "soon", "“soon” is no time such as 90s or 10min. Write ?it <a>"),
+        ("a: Literal['red', 'blue']", "green", "“green” is none of: red, blue. Write ?it <red|blue>"),
+        ("*a: int", "1 x", "“x” is no whole number. Write ?it [a ...]"),
+        ("*a: int", "1 " * 101, "Write ?it [a ...]"),
+        ("*, a", "", "Write ?it <a>"),
+        ("a: Member", "Bob", "Write ?it <@a>"),
+        ("a: Member", "99", "That user is not in this room"),
+        ("a: Member", "@Bob @Ann", "That mentions several users. Name one at a time"),
+        ("user_name: str, a: int = 1", "", "Write ?it <user name> [a]"),
+    ],
+)
+async def test_what_does_not_fit_is_answered_with_how_to_write_it(
+    tmp_path: Path, signature: str, said: str, told: str
+) -> None:
+    assert (await answer(tmp_path, signature, said)).startswith(f"{told} (error ")
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        ("a: list", "the parameter a of it has a type that no word can give"),
+        ("a: int | str", "the parameter a of it has a type that no word can give"),
+        ("a: 'Missing'", "the parameter a has an unknown type: name 'Missing' is not defined"),
+        ("*, a: int", "stands after *, so it is the rest of the line"),
+        ("**a", "words have no names"),
+        ("*, a, b", "the parameter b of it gets no word, as a takes all that are left"),
+        ("*b, a", "the parameter a of it gets no word, as b takes all that are left"),
+    ],
+)
+async def test_parameters_that_no_words_can_fill_are_refused_when_the_file_is_loaded(
+    tmp_path: Path, signature: str, told: str
+) -> None:
+    with pytest.raises(RaveError) as caught:
+        await answer(tmp_path, signature, "")
+    assert told in str(caught.value)
+
+
+async def test_a_handler_without_a_context_is_refused(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        with pytest.raises(RaveError, match=r"write async def it\(context\)"):
+            load(room, tmp_path, '@command("it", "Nothing.")\nasync def it(): ...')
+
+
+async def test_a_mention_may_have_blanks_and_a_second_user_may_be_asked_for(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        load(
+            room,
+            tmp_path,
+            """
+            @command("pair", "Pairs two users.")
+            async def pair(context, one: Member, other: Member, *, why: str = ""):
+                await context.reply(f"{one.name} and {other.name} {why}".strip())
+            """,
+        )
+        await room.join("Bob")
+        await room.join("Cy")
+        assert await room.say("?pair @Bob @Cy for fun") == ["Bob and Cy for fun"]
+        assert await room.say("?pair @Cy 2") == ["Cy and Bob"]
+
+
+SHOP = """
+@command("shop", "Sells things.", usage="<thing>", aliases=["store", "kiosk"])
+async def shop(context, thing: str):
+    await context.reply(f"Here is the {thing}")
+
+@command("shop price", "Tells what a thing costs.", aliases=["shop cost"])
+async def price(context, thing: str):
+    await context.reply(f"{thing} is free")
+
+@command("quiz start", "Starts a quiz.")
+async def start(context, rounds: int = 3):
+    await context.reply(f"{rounds} rounds")
+
+@command("quiz stop", "Ends the quiz.", permission=Permission.ADMIN)
+async def stop(context):
+    await context.reply("Over")
+"""
+
+
+async def test_a_sub_command_comes_before_its_command(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        load(room, tmp_path, SHOP)
+        assert await room.say("?shop tea") == ["Here is the tea"]
+        assert await room.say("?Kiosk tea") == ["Here is the tea"]
+        assert await room.say("?shop PRICE tea") == ["tea is free"]
+        assert await room.say("?shop cost tea") == ["tea is free"]
+        assert await room.say("?quiz start 5") == ["5 rounds"]
+
+
+async def test_a_command_of_sub_commands_alone_tells_those_that_one_may_run(tmp_path: Path) -> None:
+    async with FakeRoom(admins=["Ann"]) as room:
+        load(room, tmp_path, SHOP)
+        for text in ("?quiz", "?quiz pause"):
+            (said,) = await room.say(text, user="Ann")
+            assert said.startswith("Write ?quiz start|stop (error ")
+            (said,) = await room.say(text, user="Bob")
+            assert said.startswith("Write ?quiz start (error ")
+        (said,) = await room.say("?quiz stop", user="Bob")
+        assert said.startswith("Only admins may use ?quiz stop")
+
+
+async def test_help_has_usage_aliases_and_sub_commands(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        load(room, tmp_path, SHOP)
+        (said,) = await room.say("?help")
+        assert "• **More**: quiz, shop\n" in said
+        (said,) = await room.say("?help shop")
+        assert said.splitlines()[1:4] == [
+            "• **?shop price**: Tells what a thing costs.",
+            "• Or: ?store, ?kiosk",
+            "• Usage: ?shop <thing>",
+        ]
+        (said,) = await room.say("?help quiz start")
+        assert "• Usage: ?quiz start [rounds]" in said
+        (said,) = await room.say("?help kiosk")
+        assert said.startswith("• **?shop**")
+
+
+async def test_no_file_takes_an_alias_or_adds_to_the_commands_of_another(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        load(room, tmp_path, SHOP)
+        for name in ("kiosk", "kiosk open", "shop price", "shop open", "quiz", "ping now"):
+            with pytest.raises(RaveError, match=f"there is a command {name} already"):
+                load(room, tmp_path, f'@command("{name}", "Mine.")\nasync def it(context): ...')
+        with pytest.raises(RaveError, match="there is a command store already"):
+            load(room, tmp_path, '@command("mine", "Mine.", aliases=["store"])\nasync def it(context): ...')

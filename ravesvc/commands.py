@@ -21,12 +21,13 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from ravesvc.bot.command import Context
+from ravesvc.bot.command import Context, PluginTimer
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.parameters import Duration, Member, UserId
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
+from ravesvc.common import timespan
 from ravesvc.common.picture import Picture
 from ravesvc.errors import Code, RaveError
 
@@ -39,9 +40,12 @@ __all__ = [
     "Picture",
     "UserId",
     "command",
+    "every",
     "on_connected",
     "on_kicked",
+    "on_load",
     "on_message",
+    "on_unload",
     "on_user_join",
     "on_user_left",
     "registering",
@@ -55,6 +59,7 @@ _MAX_USAGE_CHARS = 100
 _MAX_GROUP_CHARS = 32
 _MAX_SPAN_S = 86_400
 _MAX_ALIASES = 8
+_MAX_TIMERS = 16
 
 
 def command(
@@ -149,6 +154,45 @@ def on_message(handler: EventHandler) -> EventHandler:
     return _on(EventKind.MESSAGE, handler)
 
 
+def on_load(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for when the file is in force and the bot in the room: once.
+
+    A version of the file that comes by `ravectl refresh` counts anew. `on_connected` comes after it.
+    """
+    return _on(EventKind.LOAD, handler)
+
+
+def on_unload(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for the end of the file's version, or of the bot.
+
+    It has two seconds. After it all tasks that the file has started are cancelled.
+    """
+    return _on(EventKind.UNLOAD, handler)
+
+
+def every(span: str | float) -> Callable[[EventHandler], EventHandler]:
+    """Register the decorated `async def handler(event)` to run again and again while the bot is in the room.
+
+    Args:
+        span: the time from one run to the next, such as "10m" or "1h30m", or in seconds: from 1 s to a day. A run
+            that takes longer delays the next one.
+
+    Raises:
+        RaveError: InvalidArgument, in words for the author.
+    """
+    seconds = _seconds(span)
+    _require(_is_span(seconds) and seconds >= 1, f"{span!r} is no time from 1s to 1d, such as 10m")
+
+    def register(handler: EventHandler) -> EventHandler:
+        _require_coroutine(handler)
+        registry = current_registry()
+        _require(len(registry.timers) < _MAX_TIMERS, f"a file has at most {_MAX_TIMERS} timers")
+        registry.timers.append(PluginTimer(seconds, with_step_timeout(handler)))
+        return handler
+
+    return register
+
+
 def on_kicked(handler: EventHandler) -> EventHandler:
     """Register the decorated `async def handler(event)` for when the bot is thrown out. It can say nothing then."""
     return _on(EventKind.KICKED, handler)
@@ -163,6 +207,13 @@ def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
 def _require_coroutine(handler: object) -> None:
     name = getattr(handler, "__name__", "the handler")
     _require(inspect.iscoroutinefunction(handler), f"{name} is no coroutine: write async def {name}(...)")
+
+
+def _seconds(span: object) -> float:
+    try:
+        return timespan.parse(span) if isinstance(span, str) else float(span)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _is_span(value: object) -> bool:

@@ -15,6 +15,8 @@ The bot is the real one; the room is made up, and so is the clock, so that no te
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +46,8 @@ from ravesvc.version import __version__
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT_USER_ID = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
+# Of the event loop, until a task that was woken has started another.
+_TURNS = 5
 _NO_LIMIT = Rate(1_000_000, 1.0)
 
 
@@ -168,6 +172,7 @@ class FakeRoom:
         rave: the calls of the bot to Rave.
         service: the documents that the bot has saved, and the videos that it finds.
         media: the pictures that the bot has sent.
+        unasked: what the bot has said between two such methods, as by `on_load` and `on_connected` of a loaded file.
     """
 
     own_user_id = _BOT_USER_ID
@@ -180,11 +185,13 @@ class FakeRoom:
         self.rave = FakeRave()
         self.service = FakeService()
         self.media: list[Media] = []
+        self.unasked: list[str] = []
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT_USER_ID}
         self._sent: list[str] = []
         self._messages = itertools.count(1)
         self._now_s = time.monotonic()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self.server_clock = ServerClock(steady=lambda: self._now_s, wall=lambda: self._now_s)
         self._playback: Playback | None = None
         self._plugins: list[Registry] = []
@@ -200,6 +207,7 @@ class FakeRoom:
             rave=self.rave,
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
+            sleep=self._sleep,
         )
         # Player and video commands use no other method of it.
         backend = cast(Backend, self.service)
@@ -212,6 +220,9 @@ class FakeRoom:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for plugin in self._plugins:
+            await self._bot.end_plugin(plugin)
+            await plugin.tasks.close()
         await self._player.close()
         await self._bot.close()
 
@@ -222,16 +233,29 @@ class FakeRoom:
         """
         reserved = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
         reserved |= self._registry.owners()
-        self._plugins.append(load_file(Path(file), reserved))
+        plugin = load_file(Path(file), reserved)
+        self._plugins.append(plugin)
         self._registry.include(self._plugins)
+        self._bot.start_plugin(plugin)
 
     def user_id(self, user: str) -> int:
         """The id of a user."""
         return self._ids.setdefault(user, len(self._ids) + 2)
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock on by `seconds`, for cooldowns and videos."""
+        """Move the clock on by `seconds`, for cooldowns and videos; see `run_for` for timers."""
         self._now_s += seconds
+
+    async def run_for(self, seconds: float) -> list[str]:
+        """Let time pass, and return what the bot says by itself meanwhile, as by `@every`."""
+        self.unasked += await self._settle()
+        end = self._now_s + seconds
+        replies: list[str] = []
+        while self._sleepers and self._sleepers[0][0] <= end:
+            self._now_s = max(self._now_s, self._sleepers[0][0])
+            replies += await self._replies_after(self._wake)
+        self._now_s = end
+        return replies
 
     async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
         """A user writes a message; @name mentions the user of that name, and @bot the bot."""
@@ -321,8 +345,29 @@ class FakeRoom:
         """All ids of the message: here it has one."""
         return frozenset({message_id})
 
+    async def _sleep(self, seconds: float) -> None:
+        """asyncio.sleep by the clock of the room."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now_s + seconds, next(self._messages), woken))
+        await woken
+
+    def _wake(self) -> None:
+        """End the sleep of those whose time has come."""
+        while self._sleepers and self._sleepers[0][0] <= self._now_s:
+            _, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+
     async def _replies_after(self, action: Callable[[], None]) -> list[str]:
+        self.unasked += await self._settle()
         action()
+        return await self._settle()
+
+    async def _settle(self) -> list[str]:
+        """What the bot says until all that it has started is done."""
+        # What was woken, or has just been started, begins its work.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         await self._bot.settle()
         await self._player.settle()
         sent, self._sent = self._sent, []

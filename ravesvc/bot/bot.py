@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, Registry
+from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
 from ravesvc.bot.command_names import SETTINGS
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 _USER_ERRORS = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
 # The words of a failure may come from Rave, which sets them no bound.
 _MAX_ERROR_CHARS = 500
+# For what a plugin does when it is no longer in force. A bot that is stopped has some seconds in all.
+_UNLOAD_S = 2.0
 _LOOP_NOTICE = _(
     "This looks like two bots that answer each other. I listen again after a minute, or when another user writes"
 )
@@ -121,6 +124,8 @@ class Bot:
         )
         self.apply_settings(self._settings)
         self._room: RoomLike | None = None
+        # Empty before the first room.
+        self._mesh_id = ""
         self._watchers: list[Callable[[Change], None]] = []
         self._command_tasks = Tasks(self._limits.max_running)
         # For admins, when commands of other users take all places.
@@ -129,6 +134,10 @@ class Bot:
         self._loss_warnings = TokenBucket(Rate(1, 1 / 60), clock())
         # By source: a plugin whose handlers are slow, or never end, takes no place of another.
         self._plugin_tasks: dict[tuple[str, Tasks], Tasks] = {}
+        self._timers: dict[Registry, list[asyncio.Task[None]]] = {}
+        # Plugins in force whose `on_load` waits for a room.
+        self._unwelcomed: set[Registry] = set()
+        self._sleep = sleep
 
     @property
     def room(self) -> RoomLike | None:
@@ -155,9 +164,13 @@ class Bot:
 
     def attach(self, room: RoomLike) -> None:
         """Use this room from now on; call it when the room is open."""
-        self._room = room
+        self._room, self._mesh_id = room, room.mesh_id
         self.outbox.attach(room)
-        self._emit(EventKind.CONNECTED, [None])
+        for part in self._registry.parts:
+            if part in self._unwelcomed:
+                self._welcome(part)
+            else:
+                self._emit_to(part, EventKind.CONNECTED, [None])
         if room.state.known:
             # The state came before `attach`, so `on_change` has dropped its `RoomKnown`.
             self.on_change(RoomKnown(room.state))
@@ -170,6 +183,8 @@ class Bot:
     async def close(self) -> None:
         """Detach, cancel all handlers and return when they have ended."""
         self.detach()
+        for part in list(self._timers):
+            await self._end_timers(part)
         for tasks in (
             self._command_tasks,
             self._admin_command_tasks,
@@ -178,6 +193,60 @@ class Bot:
         ):
             await tasks.close()
         await self.outbox.close()
+
+    def start_plugin(self, part: Registry) -> None:
+        """A plugin is in force: run its timers, and its handlers of `on_load` as soon as there is a room."""
+        self._timers[part] = [asyncio.create_task(self._repeat(part.source, timer)) for timer in part.timers]
+        self._unwelcomed.add(part)
+        if self._room:
+            self._welcome(part)
+
+    async def end_plugin(self, part: Registry) -> None:
+        """A plugin is no longer in force: end its timers, and run its handlers of `on_unload`."""
+        await self._end_timers(part)
+        if part not in self._unwelcomed:
+            event = self._event(EventKind.UNLOAD)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_UNLOAD_S):
+                    for handler in part.handlers(EventKind.UNLOAD):
+                        await self._handle(part.source, handler, event)
+        self._unwelcomed.discard(part)
+
+    def _welcome(self, part: Registry) -> None:
+        """Tell a plugin that it is in force, and that the bot is in the room, one after the other."""
+        self._unwelcomed.discard(part)
+        kinds = [kind for kind in (EventKind.LOAD, EventKind.CONNECTED) if part.handlers(kind)]
+        events = [(part.handlers(kind), [self._event(kind)]) for kind in kinds]
+
+        async def welcome() -> None:
+            for handlers, event in events:
+                await self._handle_all(part.source, handlers, event)
+
+        if events and not self._tasks(part.source, self._background_tasks).start(welcome):
+            self._warn_of_loss(EventKind.LOAD, part.source)
+
+    async def _end_timers(self, part: Registry) -> None:
+        timers = self._timers.pop(part, [])
+        for timer in timers:
+            timer.cancel()
+        await asyncio.gather(*timers, return_exceptions=True)
+
+    async def _repeat(self, source: str, timer: PluginTimer) -> None:
+        """Run a timer's handler, again and again; what it takes is part of the time between two runs."""
+        due = self._clock()
+        while True:
+            # After a suspend, or a run that took longer, the runs that were missed are not made up for.
+            due = max(due + timer.seconds, self._clock())
+            await self._sleep(due - self._clock())
+            ended = asyncio.Event()
+            if self._room and self._tasks(source, self._background_tasks).start(self._tick, source, timer, ended):
+                await ended.wait()
+
+    async def _tick(self, source: str, timer: PluginTimer, ended: asyncio.Event) -> None:
+        try:
+            await self._handle(source, timer.handler, self._event(EventKind.TIMER))
+        finally:
+            ended.set()
 
     async def name(self, user: int) -> str:
         """A user's display name, fit for a chat text."""
@@ -399,16 +468,19 @@ class Bot:
             log.info("cannot answer a message: %s", error)
 
     def _emit(self, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None) -> None:
-        if self._room is None:
-            return
         for part in self._registry.parts:
-            handlers = part.handlers(kind)
-            if handlers:
-                events = [self._event(self._room, kind, user, message) for user in users]
-                if not self._tasks(part.source, self._background_tasks).start(
-                    self._handle_all, part.source, handlers, events
-                ):
-                    self._warn_of_loss(kind, part.source)
+            self._emit_to(part, kind, users, message)
+
+    def _emit_to(
+        self, part: Registry, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None
+    ) -> None:
+        handlers = part.handlers(kind)
+        if self._room and handlers:
+            events = [self._event(kind, user, message) for user in users]
+            if not self._tasks(part.source, self._background_tasks).start(
+                self._handle_all, part.source, handlers, events
+            ):
+                self._warn_of_loss(kind, part.source)
 
     def _warn_of_loss(self, kind: EventKind, source: str) -> None:
         """Once a minute: each message of the chat would be another."""
@@ -417,16 +489,17 @@ class Bot:
             where = f" for {source}" if source else ""
             log.warning("too many event handlers are running: %s is lost%s, more may be", kind, where)
 
-    def _event(self, room: RoomLike, kind: EventKind, user_id: int | None, message: ChatMessage | None) -> Event:
+    def _event(self, kind: EventKind, user_id: int | None = None, message: ChatMessage | None = None) -> Event:
+        room = self._room
         mentions = message.mentions if message else ()
         reply_to = message.reply_to if message else None
         return Event(
             kind=kind,
-            mesh_id=room.mesh_id,
+            mesh_id=self._mesh_id,
             user_id=user_id,
             message=message,
-            mentions_bot=any(mention.user_id == room.own_user_id for mention in mentions),
-            replies_to_bot=reply_to is not None and room.is_own(reply_to),
+            mentions_bot=room is not None and any(mention.user_id == room.own_user_id for mention in mentions),
+            replies_to_bot=room is not None and reply_to is not None and room.is_own(reply_to),
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,
@@ -448,6 +521,10 @@ class Bot:
             async with asyncio.timeout(self._limits.handler_timeout_s):
                 await handler(event)
         except Exception as error:
+            if isinstance(error, RaveError) and error.code is Code.CLOSED:
+                # As for `on_unload` of a bot that was kicked.
+                log.info("a handler of %s could not speak: %s", event.kind, error)
+                return
             log.exception("a handler of %s failed%s", event.kind, f" in {source}" if source else "")
             # A RaveError is about the room, such as a connection that is gone, and not the plugin's fault.
             if not isinstance(error, RaveError):

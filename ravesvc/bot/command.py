@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ravesvc.bot.command_names import (
     ADMIN_COMMANDS,
@@ -20,6 +20,7 @@ from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.picture import Media
 from ravesvc.common.spelling import fold
@@ -40,6 +41,13 @@ Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 # What a command is made of: its parameters after the context are filled by the words that a user writes.
 TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
+
+
+class PluginTimer(NamedTuple):
+    """A handler that runs again and again, after so many seconds each time."""
+
+    seconds: float
+    handler: EventHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,8 @@ class Registry:
     Attributes:
         source: the file or package that registers here; empty for the program itself.
         parts: this registry, and those included in it.
+        timers: what runs again and again.
+        tasks: those that the file or package has started.
     """
 
     def __init__(self, source: str = "", taken: Mapping[str, str] | None = None) -> None:
@@ -109,6 +119,8 @@ class Registry:
         # By all of their keys.
         self._commands: dict[str, Command] = {}
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
+        self.timers: list[PluginTimer] = []
+        self.tasks = PluginTasks(source)
 
     def include(self, registries: Sequence[Registry]) -> None:
         """Include these registries, in place of those that were included before.

@@ -22,6 +22,9 @@ class EventKind(StrEnum):
     USER_LEFT = "on_user_left"
     MESSAGE = "on_message"
     KICKED = "on_kicked"
+    LOAD = "on_load"
+    UNLOAD = "on_unload"
+    TIMER = "every"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command import Registry
+from ravesvc.bot.plugin_tasks import OWNER, PluginTasks, watch_tasks
 from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import AlarmTimeout
 from ravesvc.common.text import printable, user_name
@@ -52,13 +53,23 @@ class Sources(NamedTuple):
     registries: tuple[Registry, ...] = ()
 
 
+class Runs(Protocol):
+    """What runs the handlers of plugins: the bot."""
+
+    def start_plugin(self, part: Registry) -> None:
+        """A plugin, or a new version of it, is in force."""
+
+    async def end_plugin(self, part: Registry) -> None:
+        """It no longer is; returns when nothing of it runs."""
+
+
 class _FoundCommands(NamedTuple):
     """Something to load. Nothing has to be done as long as `edition` is the same; `execute` may raise anything."""
 
     source: str
     module: str
     edition: bytes
-    execute: Callable[[], None]
+    execute: Callable[[PluginTasks], None]
 
 
 class _Loaded(NamedTuple):
@@ -69,22 +80,31 @@ class _Loaded(NamedTuple):
 class PluginLoader:
     """Keeps a registry in line with the directory and the entry points."""
 
-    def __init__(self, registry: Registry, sources: Sources, on_errors: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        sources: Sources,
+        on_errors: Callable[[list[str]], None],
+        bot: Callable[[], Runs],
+    ) -> None:
         """Prepare it.
 
         Args:
             registry: has the built-in commands already, and gets those of plugins, given now or read later.
             sources: of all others.
             on_errors: called with all `errors` whenever they have changed.
+            bot: runs them; asked for it when the first is loaded.
         """
         self._registry = registry
         self._directory = sources.directory
         self._owners = {_ROOT_UID} | sources.owners
         self._registries = sources.registries
         self._on_errors = on_errors
+        self._bot = bot
         registry.include(self._registries)
         self._bot_commands = registry.owners()
         self._loaded: dict[str, _Loaded] = {}
+        self._running: list[Registry] = []
         self._load_errors: dict[str, str] = {}  # to load, by source
         self._runtime_errors: dict[str, str] = {}  # while running, the last one by source
         self._announced_errors: list[str] = []
@@ -132,8 +152,28 @@ class PluginLoader:
         for source in self._loaded.keys() - in_force.keys():
             log.info("Plugins gone: %s", source)
         self._loaded = in_force
-        self._registry.include([*self._registries, *(loaded.registry for loaded in in_force.values())])
+        registries = [*self._registries, *(loaded.registry for loaded in in_force.values())]
+        self._registry.include(registries)
         self._announce_errors()
+        await self._run(registries)
+
+    async def close(self) -> None:
+        """End all plugins."""
+        await self._run([])
+
+    async def _run(self, registries: list[Registry]) -> None:
+        """Have the bot run these, and end all others that it runs."""
+        before, self._running = self._running, registries
+        await asyncio.gather(*(self._end(registry) for registry in before if registry not in registries))
+        for registry in registries:
+            if registry not in before:
+                self._bot().start_plugin(registry)
+
+    async def _end(self, registry: Registry) -> None:
+        await self._bot().end_plugin(registry)
+        # The tasks of a registry that was given are of the program, whose other bots share it.
+        if registry not in self._registries:
+            await registry.tasks.close()
 
     def _is_unchanged(self, found: _FoundCommands) -> bool:
         loaded = self._loaded.get(found.source)
@@ -141,9 +181,10 @@ class PluginLoader:
 
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
         registry = Registry(found.source, taken)
+        watch_tasks()
         try:
             with registering(registry), AlarmTimeout(_LOAD_TIMEOUT_S):
-                found.execute()
+                found.execute(registry.tasks)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             self._record_load_error(
                 found.source, f"{_location(error, found.module) or found.source}: {_reason(error)}"
@@ -196,8 +237,9 @@ class PluginLoader:
 def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
     """What one file registers, which may have none of the commands in `taken`. Raises what the file raises."""
     registry = Registry(str(path), taken)
+    watch_tasks()
     with registering(registry):
-        _file(path, path.read_bytes()).execute()
+        _file(path, path.read_bytes()).execute(registry.tasks)
     return registry
 
 
@@ -233,9 +275,10 @@ def _require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
 def _file(path: Path, content: bytes) -> _FoundCommands:
     name = f"rave_commands_{path.stem}"
 
-    def execute() -> None:
+    def execute(tasks: PluginTasks) -> None:
         module = ModuleType(name)
         module.__file__ = str(path)
+        module.__dict__[OWNER] = tasks
         code = compile(content, str(path), "exec", dont_inherit=True)
         # Where dataclasses and others look for the module of a class.
         before = sys.modules.get(name)
@@ -254,11 +297,13 @@ def _file(path: Path, content: bytes) -> _FoundCommands:
 def _module(entry_point: EntryPoint) -> _FoundCommands:
     name = entry_point.module
 
-    def execute() -> None:
+    def execute(tasks: PluginTasks) -> None:
         # An import does nothing for what is loaded already.
-        for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+        for loaded in _loaded_modules(name):
             del sys.modules[loaded]
         importlib.import_module(name)
+        for loaded in _loaded_modules(name):
+            sys.modules[loaded].__dict__[OWNER] = tasks
 
     return _FoundCommands(name, name, repr(entry_point).encode(), execute)
 
@@ -271,7 +316,12 @@ def _read_failure(error: OSError | RaveError) -> str:
     return f"it can't be read: {error.strerror}{hint}"
 
 
-def _do_nothing() -> None:
+def _loaded_modules(name: str) -> list[str]:
+    """The module and those in it, of those that were imported."""
+    return [each for each in sys.modules if each == name or each.startswith(f"{name}.")]
+
+
+def _do_nothing(tasks: PluginTasks) -> None:
     """For what is loaded already."""
 
 

@@ -93,7 +93,7 @@ class Worker:
         settings_commands.register(registry, self._room_settings)
         privacy.register(registry, parent)
         # After the built-in commands of the bot: it tells an author whose command has the name of one of these.
-        self._plugins = PluginLoader(registry, self._link.commands, self._emit_command_errors)
+        self._plugins = PluginLoader(registry, self._link.commands, self._emit_command_errors, lambda: self._bot)
         rave = HttpRoomApi(
             self._api,
             mesh,
@@ -218,6 +218,8 @@ class Worker:
         return status
 
     async def _close(self) -> None:
+        # While they can still say something.
+        await self._plugins.close()
         await self._departure.close()
         await self._connections.close()
         await self._player.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -70,6 +71,56 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     assert "greet" not in says(site, first, "ann", "?help")
     assert (site.pids(meshes), site.control.connections()) == (pids, connections), "nobody has noticed"
     figure("a plugin came, changed and went with the same processes and connections")
+
+
+TALKER = """
+import asyncio
+from ravesvc.commands import every, on_load, on_unload
+
+@every(1)
+async def tick(event):
+    await event.send("{n} ticks")
+
+@on_load
+async def load(event):
+    asyncio.create_task(talk(event))
+
+async def talk(event):
+    while True:
+        await asyncio.sleep(1)
+        await event.send("{n} talks")
+
+@on_unload
+async def unload(event):
+    await event.send("{n} ends")
+"""
+
+
+def test_what_a_file_has_begun_ends_with_it_in_all_rooms(site: Site, meshes: list[str]) -> None:
+    def times(mesh: str, text: str) -> int:
+        """How often the bot has said that there since the last refresh."""
+        said = [each for each in site.control.events(seen) if each["type"] == "chat" and each["mesh"] == mesh]
+        return [each["text"] for each in said].count(text)
+
+    def wait_for(text: str, least: int = 1) -> None:
+        for mesh in meshes:
+            eventually(functools.partial(lambda mesh: times(mesh, text) >= least, mesh), f"{text} in {mesh}")
+
+    drop(site, "witness.py", TALKER.replace("{n}", "witness"))
+    for n, before in (("one", ""), ("two", "one ends")):
+        seen = site.control.state()["seq"]
+        drop(site, "talk.py", TALKER.replace("{n}", n))
+        refresh(site)
+        for text in filter(None, (before, f"{n} ticks", f"{n} talks")):
+            wait_for(text)
+    site.sh(f"rm {DIRECTORY}/talk.py")
+    refresh(site)
+    wait_for("two ends")
+    # Of the other file, whose timer is as quick, all goes on meanwhile.
+    seen = site.control.state()["seq"]
+    wait_for("witness ticks", 4)
+    wait_for("witness talks", 4)
+    assert [times(mesh, f"two {verb}") for mesh in meshes for verb in ("ticks", "talks")] == [0, 0, 0, 0]
 
 
 def test_a_new_bot_has_them_from_its_start(site: Site, meshes: list[str]) -> None:

@@ -78,6 +78,7 @@ async def test_everything_that_may_happen_in_a_room(tmp_path: Path) -> None:
     async with FakeRoom(admins=["Eve"]) as room:
         room.load(tmp_path / "all.py")
         assert await room.connect() == ["Here I am"]
+        assert room.unasked == ["Here I am"], "for a file that is loaded, the bot has just come"
         assert await room.join("Ann") == ["Welcome, Ann"]
         assert await room.say("hello") == []
         assert await room.say("hello, @bot") == ["Yes?"]

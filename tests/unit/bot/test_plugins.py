@@ -33,6 +33,19 @@ async def heard(event): ...
 """
 
 
+class Runner:
+    """What stands in the place of the bot: it notes which plugins run."""
+
+    def __init__(self) -> None:
+        self.running: list[str] = []
+
+    def start_plugin(self, part: Registry) -> None:
+        self.running.append(part.source)
+
+    async def end_plugin(self, part: Registry) -> None:
+        self.running.remove(part.source)
+
+
 class Site:
     """A directory, and a bot's registry. `told` is each list of errors."""
 
@@ -43,8 +56,12 @@ class Site:
         self.registry = Registry()
         builtin.register(self.registry)
         self.told: list[list[str]] = []
-        self.own = PluginLoader(self.registry, Sources(self.directory), self.told.append)
+        self.bot = Runner()
+        self.own = self.loader(Sources(self.directory))
         self.modules: list[EntryPoint] = []
+
+    def loader(self, sources: Sources) -> PluginLoader:
+        return PluginLoader(self.registry, sources, self.told.append, lambda: self.bot)
 
     def write(self, name: str, text: str | bytes) -> Path:
         file = self.directory / name
@@ -400,7 +417,9 @@ def test_one_file_by_itself(site: Site) -> None:
 def test_what_the_surrounding_program_has_registered_comes_first_and_stays(site: Site) -> None:
     given = Registry("my program")
     given.command("greet", "Greets.")(nothing)
-    site.own = PluginLoader(site.registry, Sources(site.directory, registries=(given,)), site.told.append)
+    site.own = PluginLoader(
+        site.registry, Sources(site.directory, registries=(given,)), site.told.append, lambda: site.bot
+    )
     assert site.description("greet") == "Greets."
     site.write("greet.py", GREET)
     site.write("hail.py", say("hail", "Hails."))
@@ -413,10 +432,12 @@ def test_files_of_whoever_runs_the_bots_for_nobody_else_are_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid() + 1)
-    site.own = PluginLoader(site.registry, Sources(site.directory), site.told.append)
+    site.own = site.loader(Sources(site.directory))
     site.write("hail.py", say("hail", "Hails."))
     assert site.read() == []
-    site.own = PluginLoader(site.registry, Sources(site.directory, frozenset({os.getuid()})), site.told.append)
+    site.own = PluginLoader(
+        site.registry, Sources(site.directory, frozenset({os.getuid()})), site.told.append, lambda: site.bot
+    )
     assert site.read() == ["hail.py"]
     (site.directory / "hail.py").chmod(0o666)
     site.read()

@@ -1,0 +1,243 @@
+"""From the load of a plugin to its end: timers, tasks, and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc.bot.bot import Bot
+from ravesvc.bot.command import Registry
+from ravesvc.bot.plugin_tasks import MAX_TASKS
+from ravesvc.bot.plugins import PluginLoader, Sources
+from ravesvc.testing import FakeRoom
+
+HEAD = "import asyncio\nfrom ravesvc.commands import command, every, on_connected, on_load, on_unload\n"
+
+TALKER = """
+@on_load
+async def load(event):
+    await event.send("load {n}")
+    asyncio.create_task(talk(event))
+
+async def talk(event):
+    while True:
+        await asyncio.sleep(0)
+        talked.append("{n}")
+
+talked = []
+
+@on_connected
+async def connected(event):
+    await event.send("connected {n}")
+
+@on_unload
+async def unload(event):
+    await event.send("unload {n}")
+"""
+
+
+class Fleet:
+    """One bot in a room, and the loader of its plugins."""
+
+    def __init__(self, room: FakeRoom, directory: Path) -> None:
+        self.room = room
+        self.directory = directory
+        bot, registry = _parts(room)
+        self.loader = PluginLoader(registry, Sources(directory), lambda errors: None, lambda: bot)
+
+    async def refresh(self, name: str, text: str | None) -> list[str]:
+        """What the bot says when this file has come, has changed or, with None, is gone."""
+        file = self.directory / name
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(HEAD + text)
+        await self.loader.read([])
+        return await self.room._settle()
+
+
+def _parts(room: FakeRoom) -> tuple[Bot, Registry]:
+    return room._bot, room._registry
+
+
+@asynccontextmanager
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    directory = tmp_path / "commands.d"
+    directory.mkdir(mode=0o755)
+    async with FakeRoom() as room:
+        own = Fleet(room, directory)
+        yield own
+        await own.loader.close()
+
+
+def tasks_of_plugins() -> list[Any]:
+    return [task for task in asyncio.all_tasks() if "commands.d" in task.get_coro().cr_code.co_filename]  # type: ignore[union-attr]
+
+
+async def test_a_new_version_ends_the_old_one_and_is_told_that_the_bot_is_there(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as own:
+        assert await own.refresh("talk.py", TALKER.replace("{n}", "1")) == ["load 1", "connected 1"]
+        (old,) = tasks_of_plugins()
+        assert await own.refresh("talk.py", TALKER.replace("{n}", "2")) == ["unload 1", "load 2", "connected 2"]
+        assert old.done()
+        assert len(tasks_of_plugins()) == 1
+        assert await own.refresh("talk.py", None) == ["unload 2"]
+        assert tasks_of_plugins() == []
+
+
+async def test_a_version_that_is_unchanged_or_broken_ends_nothing(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as own:
+        await own.refresh("talk.py", TALKER.replace("{n}", "1"))
+        (task,) = tasks_of_plugins()
+        assert await own.refresh("talk.py", TALKER.replace("{n}", "1")) == []
+        assert await own.refresh("talk.py", "nonsense") == []
+        assert tasks_of_plugins() == [task]
+        assert not task.done()
+
+
+async def test_a_file_that_comes_before_the_room_is_told_once_it_is_there(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as own:
+        own.room._bot.detach()
+        assert await own.refresh("talk.py", TALKER.replace("{n}", "1")) == []
+        assert await own.room.connect() == ["load 1", "connected 1"]
+        assert await own.room.connect() == ["connected 1"]
+
+
+async def test_the_end_of_the_bot_is_the_end_of_its_plugins(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as own:
+        await own.refresh("talk.py", TALKER.replace("{n}", "1"))
+        await own.loader.close()
+        assert await own.room._settle() == ["unload 1"]
+        assert tasks_of_plugins() == []
+
+
+async def test_a_plugin_that_ends_without_a_room_has_nobody_to_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet(tmp_path) as own:
+        await own.refresh("talk.py", TALKER.replace("{n}", "1"))
+        own.room._bot.detach()
+        caplog.set_level(logging.WARNING)
+        await own.refresh("talk.py", None)
+        assert caplog.records == []
+        assert tasks_of_plugins() == []
+
+
+async def test_a_task_that_catches_its_end_is_ended_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ravesvc.bot.plugin_tasks._END_S", 0.05)
+    text = """
+@on_load
+async def load(event):
+    asyncio.create_task(cling({n}))
+
+async def cling(times):
+    for _ in range(times):
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+"""
+    async with fleet(tmp_path) as own:
+        await own.refresh("cling.py", text.replace("{n}", "3"))
+        await own.refresh("cling.py", None)
+        assert tasks_of_plugins() == []
+        assert caplog.records == []
+        await own.refresh("cling.py", text.replace("{n}", "4"))
+        (task,) = tasks_of_plugins()
+        await own.refresh("cling.py", None)
+        assert "cling.py: its tasks don't end: cling" in caplog.text
+        caplog.clear()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_one_task_too_many_is_the_fault_of_the_command_that_starts_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+@command("many", "Starts tasks.")
+async def many(context):
+    for _ in range(1000):
+        asyncio.create_task(wait())
+
+async def wait():
+    await asyncio.sleep(3600)
+"""
+    caplog.set_level(logging.CRITICAL)
+    async with fleet(tmp_path) as own:
+        await own.refresh("many.py", text)
+        (said,) = await own.room.say("?many")
+        assert said.startswith("Something went wrong (error ")
+        assert len(tasks_of_plugins()) == MAX_TASKS
+        (said,) = await own.room.say("?ping")
+        assert said == "Pong!", "the program itself may go on"
+        await own.refresh("many.py", None)
+        assert tasks_of_plugins() == []
+
+
+async def test_timers_run_by_the_clock_and_end_with_the_file(tmp_path: Path) -> None:
+    text = """
+@every("10m")
+async def ten(event):
+    await event.send("ten")
+
+@every(900)
+async def fifteen(event):
+    await event.send("fifteen")
+"""
+    async with fleet(tmp_path) as own:
+        assert await own.refresh("tick.py", text) == []
+        assert await own.room.run_for(599) == []
+        assert await own.room.run_for(1) == ["ten"]
+        assert await own.room.run_for(600) == ["fifteen", "ten"]
+        assert sorted(await own.room.run_for(600)) == ["fifteen", "ten"]
+        assert await own.refresh("tick.py", None) == []
+        assert await own.room.run_for(3600) == []
+
+
+async def test_a_timer_that_fails_runs_again_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+runs = []
+
+@every("1m")
+async def tick(event):
+    runs.append(1)
+    if len(runs) == 1:
+        raise KeyError("first")
+    await event.send(f"run {len(runs)}")
+"""
+    async with fleet(tmp_path) as own:
+        await own.refresh("tick.py", text)
+        assert await own.room.run_for(120) == ["run 2"]
+        assert "a handler of every failed in" in caplog.text
+        caplog.clear()
+
+
+async def test_without_a_room_a_timer_rests(tmp_path: Path) -> None:
+    text = '@every("1m")\nasync def tick(event):\n    await event.send("tick")\n'
+    async with fleet(tmp_path) as own:
+        await own.refresh("tick.py", text)
+        own.room._bot.detach()
+        assert await own.room.run_for(180) == []
+        await own.room.connect()
+        assert await own.room.run_for(60) == ["tick"]
+
+
+async def test_fake_room_has_timers_and_ends_what_it_has_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "talk.py"
+    file.write_text(
+        HEAD + TALKER.replace("{n}", "1") + '\n@every(60)\nasync def tick(event):\n    await event.send("tick")\n'
+    )
+    async with FakeRoom() as room:
+        room.load(file)
+        assert await room.run_for(130) == ["tick", "tick"]
+        assert room.unasked == ["load 1", "connected 1"]
+    assert room._sent == ["unload 1"]

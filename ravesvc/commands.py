@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from ravesvc.bot.command import Context, PluginTimer
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.limits import Cooldown, Per
 from ravesvc.bot.parameters import Duration, Member, UserId
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
@@ -33,15 +34,19 @@ from ravesvc.errors import Code, RaveError
 
 __all__ = [
     "Context",
+    "Cooldown",
     "Duration",
     "Event",
     "Member",
+    "Per",
     "Permission",
     "Picture",
+    "UserError",
     "UserId",
     "command",
     "every",
     "on_connected",
+    "on_error",
     "on_kicked",
     "on_load",
     "on_message",
@@ -51,7 +56,20 @@ __all__ = [
     "registering",
 ]
 
+
+class UserError(RaveError):
+    """Raise it in a handler to tell the user what is wrong with what they have written, in words of your own.
+
+    The bot answers with the message and, if there is one, the hint. No cooldown begins.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Both are sentences without a full stop."""
+        super().__init__(Code.INVALID_ARGUMENT, message, hint=hint)
+
+
 CommandHandler: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+ErrorHandler: TypeAlias = Callable[[Context, Exception], Coroutine[Any, Any, None]]
 EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
 
 _MAX_DESCRIPTION_CHARS = 200
@@ -64,10 +82,10 @@ _MAX_TIMERS = 16
 
 def command(
     name: str,
-    description: str,
+    description: str = "",
     *,
     permission: Permission = Permission.USER,
-    cooldown: float = 0.0,
+    cooldown: float | Cooldown = 0.0,
     seconds: float | None = None,
     group: str = "",
     usage: str = "",
@@ -87,8 +105,9 @@ def command(
         description: one sentence for `help`, of at most 200 characters.
         permission: who may run it, unless an admin changes that with `setperm`: all users, or only admins with
             `Permission.ADMIN`.
-        cooldown: seconds until the same user may run it again; a run that fails with `Code.INVALID_ARGUMENT`,
-            for what the user has written, does not count.
+        cooldown: seconds until the same user may run it again, or a `Cooldown`: `Cooldown(30, Per.ROOM)` is for all
+            users together, and `Cooldown(30, admins=False)` does not hold for admins. A run that fails for what the
+            user has written does not count.
         seconds: how long the handler may take in all; a minute if None.
         group: under which `help` lists it, at most 32 characters; "more" if it is empty.
         usage: what to write after the name, such as `<city> [days]`, at most 100 characters; that of the parameters
@@ -104,7 +123,9 @@ def command(
     _require(described, f"the command {name} needs a description of what it does, on one line")
     _require(len(description) <= _MAX_DESCRIPTION_CHARS, f"the description of {name} is longer than 200 characters")
     _require(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
-    _require(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
+    rest = cooldown if isinstance(cooldown, Cooldown) else Cooldown(cooldown)
+    _require(_is_span(rest.seconds), f"the cooldown of {name} is no number of seconds, from 0 to a day")
+    _require(rest.per in set(Per), f"the cooldown of {name} is neither per USER nor per ROOM")
     for what, text, max_chars in (
         ("group", group, _MAX_GROUP_CHARS),
         ("usage", usage, _MAX_USAGE_CHARS),
@@ -123,7 +144,7 @@ def command(
             description,
             permission=Permission(permission),
             seconds=None if seconds is None else float(seconds),
-            cooldown=float(cooldown),
+            cooldown=rest,
             group=group.strip(),
             usage=usage.strip(),
             example=example.strip(),
@@ -132,6 +153,20 @@ def command(
         return handler
 
     return register
+
+
+def on_error(handler: ErrorHandler) -> ErrorHandler:
+    """Register the decorated `async def handler(context, error)` for commands of this file that raise an exception.
+
+    It answers in place of "Something went wrong", and has ten seconds. The log and `ravectl refresh` name the failure
+    all the same. A `RaveError` is answered by the bot, with its message.
+    """
+    _require_coroutine(handler)
+    _require_parameters(handler, "context", "error")
+    registry = current_registry()
+    _require(registry.on_error is None, "a file has one handler of errors")
+    registry.on_error = with_step_timeout(handler)
+    return handler
 
 
 def on_connected(handler: EventHandler) -> EventHandler:
@@ -181,10 +216,12 @@ def every(span: str | float) -> Callable[[EventHandler], EventHandler]:
         RaveError: InvalidArgument, in words for the author.
     """
     seconds = _seconds(span)
+    _require(not callable(span), 'write @every("10m")')
     _require(_is_span(seconds) and seconds >= 1, f"{span!r} is no time from 1s to 1d, such as 10m")
 
     def register(handler: EventHandler) -> EventHandler:
         _require_coroutine(handler)
+        _require_parameters(handler, "event")
         registry = current_registry()
         _require(len(registry.timers) < _MAX_TIMERS, f"a file has at most {_MAX_TIMERS} timers")
         registry.timers.append(PluginTimer(seconds, with_step_timeout(handler)))
@@ -200,6 +237,7 @@ def on_kicked(handler: EventHandler) -> EventHandler:
 
 def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
     _require_coroutine(handler)
+    _require_parameters(handler, "event")
     current_registry().on(kind)(with_step_timeout(handler))
     return handler
 
@@ -207,6 +245,14 @@ def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
 def _require_coroutine(handler: object) -> None:
     name = getattr(handler, "__name__", "the handler")
     _require(inspect.iscoroutinefunction(handler), f"{name} is no coroutine: write async def {name}(...)")
+
+
+def _require_parameters(handler: Callable[..., object], *names: str) -> None:
+    try:
+        inspect.signature(handler).bind(*names)
+    except TypeError:
+        name = getattr(handler, "__name__", "the handler")
+        _require(None, f"{name} has other parameters than it gets: write async def {name}({', '.join(names)})")
 
 
 def _seconds(span: object) -> float:

@@ -223,6 +223,7 @@ class FakeRoom:
         for plugin in self._plugins:
             await self._bot.end_plugin(plugin)
             await plugin.tasks.close()
+        self.unasked += await self._settle()
         await self._player.close()
         await self._bot.close()
 
@@ -261,7 +262,8 @@ class FakeRoom:
         """A user writes a message; @name mentions the user of that name, and @bot the bot."""
         sender = self.user_id(user)
         self._present.add(sender)
-        named = {word[1:] for word in text.split() if word.startswith("@") and len(word) > 1}
+        words = [word.rstrip(",;:.!?") for word in text.split()]
+        named = {word[1:] for word in words if word.startswith("@") and len(word) > 1}
         mentions = tuple(
             Mention(_BOT_USER_ID if name == "bot" else self.user_id(name), name) for name in sorted(named)
         )

@@ -14,7 +14,7 @@ from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginT
 from ravesvc.bot.command_names import SETTINGS
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.limits import CommandLimits, Cooldowns, RateLimited, Throttle
+from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle
 from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _USER_ERRORS = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
 # The words of a failure may come from Rave, which sets them no bound.
 _MAX_ERROR_CHARS = 500
+# For what a plugin says of a failure of its own.
+_EXPLAIN_S = 10.0
 # For what a plugin does when it is no longer in force. A bot that is stopped has some seconds in all.
 _UNLOAD_S = 2.0
 _LOOP_NOTICE = _(
@@ -135,6 +137,7 @@ class Bot:
         # By source: a plugin whose handlers are slow, or never end, takes no place of another.
         self._plugin_tasks: dict[tuple[str, Tasks], Tasks] = {}
         self._timers: dict[Registry, list[asyncio.Task[None]]] = {}
+        self._timer_tasks = Tasks(self._limits.max_running)
         # Plugins in force whose `on_load` waits for a room.
         self._unwelcomed: set[Registry] = set()
         self._sleep = sleep
@@ -230,6 +233,8 @@ class Bot:
         for timer in timers:
             timer.cancel()
         await asyncio.gather(*timers, return_exceptions=True)
+        if running := self._plugin_tasks.pop((part.source, self._timer_tasks), None):
+            await running.close()
 
     async def _repeat(self, source: str, timer: PluginTimer) -> None:
         """Run a timer's handler, again and again; what it takes is part of the time between two runs."""
@@ -239,7 +244,7 @@ class Bot:
             due = max(due + timer.seconds, self._clock())
             await self._sleep(due - self._clock())
             ended = asyncio.Event()
-            if self._room and self._tasks(source, self._background_tasks).start(self._tick, source, timer, ended):
+            if self._room and self._tasks(source, self._timer_tasks).start(self._tick, source, timer, ended):
                 await ended.wait()
 
     async def _tick(self, source: str, timer: PluginTimer, ended: asyncio.Event) -> None:
@@ -369,10 +374,14 @@ class Bot:
             text = _("Only admins may use {command}", command=f"{self._prefixes[0]}{command.name}")
             why = joined(". ", [text, self._how_to_become_admin(self.permissions)])
         else:
-            cooling = self._cooldowns.count_run(command.name, command.cooldown, message.sender)
+            is_exempt = message.sender in admins and not command.cooldown.admins
+            cooling = None if is_exempt else self._cooldowns.count_run(command.name, command.cooldown, message.sender)
             if cooling:
-                name = f"{self._prefixes[0]}{command.name}"
-                wait = _("You may use {command} again in {n} s", command=name, n=math.ceil(cooling.wait_s))
+                name, n = f"{self._prefixes[0]}{command.name}", math.ceil(cooling.wait_s)
+                if command.cooldown.per is Per.USER:
+                    wait = _("You may use {command} again in {n} s", command=name, n=n)
+                else:
+                    wait = _("{command} can be used again in {n} s", command=name, n=n)
                 self._refuse(command, message, cooling, wait)
             return cooling is None
         incident = new_incident()
@@ -433,7 +442,8 @@ class Bot:
             async with asyncio.timeout(self._limits.handler_timeout_s if seconds is None else seconds):
                 await command.handler(context)
         except RaveError as error:
-            if error.code is Code.INVALID_ARGUMENT:
+            is_exempt = message.sender in context.permissions.admins and not command.cooldown.admins
+            if error.code is Code.INVALID_ARGUMENT and not is_exempt:
                 # A user who mistyped may try again at once. The throttle still bounds how often.
                 self._cooldowns.undo_count(command.name, command.cooldown, message.sender)
             level = logging.INFO if error.code in _USER_ERRORS else logging.WARNING
@@ -450,8 +460,22 @@ class Bot:
         except Exception as error:
             log.exception("%s", with_incident(f"command {title} failed", incident))
             self._report_plugin_failure(command.source, f"the command {command.name} failed: {type(error).__name__}")
-            unexpected = RaveError(Code.INTERNAL, _("Something went wrong"), incident=incident)
-            await self._answer(message, self._present(unexpected))
+            if not await self._explains(context, error):
+                unexpected = RaveError(Code.INTERNAL, _("Something went wrong"), incident=incident)
+                await self._answer(message, self._present(unexpected))
+
+    async def _explains(self, context: Context, error: Exception) -> bool:
+        """Whether the plugin of the command has told the user itself what went wrong."""
+        handler = self._registry.error_handler(context.command.source)
+        if handler is None:
+            return False
+        try:
+            async with asyncio.timeout(_EXPLAIN_S):
+                await handler(context, error)
+        except Exception:
+            log.exception("the handler of errors of %s failed", context.command.source)
+            return False
+        return True
 
     def _report_plugin_failure(self, source: str, what: str) -> None:
         if source:

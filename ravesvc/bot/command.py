@@ -17,6 +17,7 @@ from ravesvc.bot.command_names import (
 )
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
@@ -41,6 +42,7 @@ Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 # What a command is made of: its parameters after the context are filled by the words that a user writes.
 TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
+ErrorHandler: TypeAlias = "Callable[[Context, Exception], Awaitable[None]]"
 
 
 class PluginTimer(NamedTuple):
@@ -60,7 +62,7 @@ class Command:
         description: one sentence for `help`.
         permission: who may run it, unless an admin has changed that.
         seconds: how long its handler may take; None for what any command may.
-        cooldown: seconds until the same user may run it again; a run that ends with InvalidArgument does not count.
+        cooldown: how long it rests after a run; one that ends with InvalidArgument does not count.
         source: the file or package that it comes from; empty for the program's own.
         group: under which `help` lists it.
         usage: what to write after the name, such as `<command> <admin|user>`; empty if nothing. That of the handler's
@@ -74,7 +76,7 @@ class Command:
     aliases: tuple[str, ...] = ()
     permission: Permission = Permission.USER
     seconds: float | None = None
-    cooldown: float = 0.0
+    cooldown: Cooldown = NO_COOLDOWN
     source: str = ""
     group: str = GENERAL
     usage: str = ""
@@ -109,6 +111,8 @@ class Registry:
         parts: this registry, and those included in it.
         timers: what runs again and again.
         tasks: those that the file or package has started.
+        on_error: answers for a command that has raised what is no `RaveError`, in place of the bot; None if nothing
+            does.
     """
 
     def __init__(self, source: str = "", taken: Mapping[str, str] | None = None) -> None:
@@ -118,9 +122,12 @@ class Registry:
         self._taken = taken or {}
         # By all of their keys.
         self._commands: dict[str, Command] = {}
+        # Those that were made for sub-commands: an author may register another.
+        self._families: set[str] = set()
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
         self.timers: list[PluginTimer] = []
         self.tasks = PluginTasks(source)
+        self.on_error: ErrorHandler | None = None
 
     def include(self, registries: Sequence[Registry]) -> None:
         """Include these registries, in place of those that were included before.
@@ -136,26 +143,33 @@ class Registry:
         *,
         permission: Permission = Permission.USER,
         seconds: float | None = None,
-        cooldown: float = 0.0,
+        cooldown: float | Cooldown = 0.0,
         group: str = "",
         usage: str = "",
         example: str = "",
         aliases: Sequence[str] = (),
     ) -> Callable[[TypedHandler], TypedHandler]:
-        """Register the decorated `async def handler(context, ...)` as a command, in place of one of that name.
+        """Register the decorated `async def handler(context, ...)` as a command.
 
-        The arguments are the attributes of `Command`. Without a group it is in that of the program's own, or of those
-        of other authors. `bot/parameters.py` says which further parameters the handler may have.
+        The arguments are the attributes of `Command`; a cooldown in seconds is one of each user. Without a group it
+        is in that of the program's own, or of those of other authors. `bot/parameters.py` says which other
+        parameters the handler may have.
 
         A name of two words is that of a sub-command. The command of the first word, unless there is one, is made, and
         tells which sub-commands there are.
 
         Raises:
             RaveError: InvalidArgument, if a name can't be typed or is taken, if a fixed command has another
-                permission than its own, or if no words can fill the parameters.
+                permission than its own, or if no words can fill the parameters. Only the program itself may replace
+                a command of its own.
         """
         keys = [self._free_key(each) for each in (name, *aliases)]
         _require_permission(keys[0], permission)
+        twice = [key for key in keys if key in self._commands and key not in self._families]
+        if self.source and twice:
+            raise RaveError(
+                Code.INVALID_ARGUMENT, f"{twice[0]} is the name of two commands", hint="take another name"
+            )
 
         def register(handler: TypedHandler) -> TypedHandler:
             parameters = Parameters(handler)
@@ -166,13 +180,14 @@ class Registry:
                 aliases=tuple(aliases),
                 permission=permission,
                 seconds=seconds,
-                cooldown=cooldown,
+                cooldown=cooldown if isinstance(cooldown, Cooldown) else Cooldown(cooldown),
                 source=self.source,
                 group=group or (MORE if self.source else GENERAL),
                 usage=usage or parameters.usage,
                 example=example,
             )
             self._commands |= dict.fromkeys(keys, made)
+            self._families.difference_update(keys)
             self._add_family(made)
             return handler
 
@@ -189,6 +204,7 @@ class Registry:
     def _add_family(self, part: Command) -> None:
         if part.family != part.key and part.family not in self._commands:
             name, description = part.name.split()[0], _("Has sub-commands, which help lists")
+            self._families.add(part.family)
             self._commands[part.family] = Command(
                 name=name, description=description, handler=_tell_parts, source=self.source, group=part.group
             )
@@ -236,6 +252,10 @@ class Registry:
     def _all(self) -> list[Command]:
         found = {key: command for part in reversed(self.parts) for key, command in part._commands.items()}
         return [found[key] for key in sorted(found) if found[key].key == key]
+
+    def error_handler(self, source: str) -> ErrorHandler | None:
+        """What answers for failed commands of that file or package."""
+        return next((part.on_error for part in self.parts if part.source == source), None)
 
     def handlers(self, kind: EventKind) -> tuple[EventHandler, ...]:
         """The handlers of such an event that are registered here; those of `parts` are theirs to tell."""
@@ -364,7 +384,7 @@ def _key(name: str) -> str:
         raise RaveError(
             Code.INVALID_ARGUMENT,
             f"{name[:80]!r} can't be the name of a command",
-            hint="use one word of at most 32 characters",
+            hint="use one word of at most 32 characters, or two for a sub-command",
         )
     return key
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.outbox import Outbox
-from ravesvc.room.chat import ChatMessage
+from ravesvc.common.picture import Media
+from ravesvc.room.chat import ChatMessage, Mention
 
 if TYPE_CHECKING:
     from ravesvc.bot.room_api import RoomApi
@@ -55,10 +57,11 @@ class Event:
         """The user's display name, fit for a chat text."""
         return await self.people.name(self.user_id)
 
-    async def reply(self, text: str) -> str:
+    async def reply(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Answer the message (without one: `send`); returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text, reply_to=(self.message.id or None) if self.message else None)
+        reply_to = (self.message.id or None) if self.message else None
+        return await self.outbox.send(text, reply_to=reply_to, mentions=mentions, media=media)
 
-    async def send(self, text: str) -> str:
+    async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh; returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text)
+        return await self.outbox.send(text, mentions=mentions, media=media)

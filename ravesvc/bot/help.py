@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ravesvc.bot.arguments import command_key, unknown_command
 from ravesvc.bot.command import Command, Context, Registry
 from ravesvc.bot.command_names import GAMES, GENERAL, MODERATION, MORE, SERVICE, VIDEO, Permission
+from ravesvc.bot.limits import Per
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext
@@ -46,7 +47,8 @@ async def help_(context: Context, *, topic: str = "") -> None:
         return
     first, *others = topic.split(maxsplit=1)
     name = command_key(context, first)
-    if found := context.registry.find(name, others[0] if others else ""):
+    rest = others[0] if others else ""
+    if found := context.registry.find(fold(first[:_MAX_GROUP_CHARS]), rest) or context.registry.find(name, rest):
         await context.reply(_explanation(context, found[0]))
         return
     groups = _groups(context.allowed_commands())
@@ -102,8 +104,13 @@ def _explanation(context: Context, command: Command) -> str:
         found.append(_("• Example: {command}", command=f"{written} {command.example}"))
     admins_only = context.permissions.needed(command) is Permission.ADMIN
     found.append(_("• For admins only") if admins_only else _("• For all users"))
-    if command.cooldown:
-        found.append(_("• You may use it every {seconds} s", seconds=round(command.cooldown)))
+    if seconds := round(command.cooldown.seconds):
+        of_user = command.cooldown.per is Per.USER
+        found.append(
+            _("• You may use it every {seconds} s", seconds=seconds)
+            if of_user
+            else _("• It may be used every {seconds} s in this room", seconds=seconds)
+        )
     return lines(*found)
 
 

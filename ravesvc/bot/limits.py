@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ravesvc.common.token_bucket import Rate, TokenBucket
 
@@ -25,6 +26,31 @@ class CommandLimits:
     max_running: int = 8  # commands at the same time; as many event handlers besides
     reserved_for_admins: int = 2  # commands of admins, beyond those
     handler_timeout_s: float = 60.0  # for one command or one event handler
+
+
+class Per(StrEnum):
+    """Whom a cooldown holds back after a run."""
+
+    USER = "user"  # the user who asked
+    ROOM = "room"  # all users of the room
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """How long a command rests after a run.
+
+    Attributes:
+        seconds: none if 0.
+        per: for whom.
+        admins: whether it holds for admins, too.
+    """
+
+    seconds: float = 0.0
+    per: Per = Per.USER
+    admins: bool = True
+
+
+NO_COOLDOWN = Cooldown()
 
 
 class Bucket(TokenBucket):
@@ -93,21 +119,26 @@ class Cooldowns:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._buckets: OrderedDict[tuple[str, float, int | None], Bucket] = OrderedDict()
+        # By command, cooldown and user; no user is that of a cooldown of the room.
+        self._buckets: OrderedDict[tuple[str, Cooldown, int | None], Bucket] = OrderedDict()
 
-    def count_run(self, name: str, seconds: float, user_id: int | None) -> RateLimited | None:
+    def count_run(self, name: str, cooldown: Cooldown, user_id: int | None) -> RateLimited | None:
         """Count a run of a command with this cooldown; None lets it pass. Senders without a user id are one user."""
-        if seconds <= 0:
+        if cooldown.seconds <= 0:
             return None
         now = self._clock()
-        key = name, seconds, user_id
-        bucket = self._buckets.setdefault(key, Bucket(Rate(1, 1 / seconds), now))
+        key = _key(name, cooldown, user_id)
+        bucket = self._buckets.setdefault(key, Bucket(Rate(1, 1 / cooldown.seconds), now))
         self._buckets.move_to_end(key)
         if len(self._buckets) > _REMEMBERED_COOLDOWNS:
             self._buckets.popitem(last=False)
         return bucket.count(now)
 
-    def undo_count(self, name: str, seconds: float, user_id: int | None) -> None:
-        """Undo the last `count_run`: the user may run the command again at once."""
-        if bucket := self._buckets.get((name, seconds, user_id)):
+    def undo_count(self, name: str, cooldown: Cooldown, user_id: int | None) -> None:
+        """Undo the last `count_run`: the command may be run again at once."""
+        if bucket := self._buckets.get(_key(name, cooldown, user_id)):
             bucket.refund(self._clock())
+
+
+def _key(name: str, cooldown: Cooldown, user_id: int | None) -> tuple[str, Cooldown, int | None]:
+    return name, cooldown, user_id if cooldown.per is Per.USER else None

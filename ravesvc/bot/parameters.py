@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.text import plain
-from ravesvc.common import timespan
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import LazyText
 from ravesvc.common.translation import gettext as _
@@ -38,6 +36,14 @@ _YES = frozenset({"yes", "on", "true", "1", "ja", "an"})
 _NO = frozenset({"no", "off", "false", "0", "nein", "aus"})
 # As keyboards write them; `fold` makes each of them this one.
 _QUOTE = '"'
+# In text that was folded. Also as people write them, with blanks and whole words.
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_PART_OF_SPAN = re.compile(
+    r"(\d+(?:[.,]\d+)?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?|w|weeks?)(?![^\W\d_])\s*"
+)
+_MAX_SPAN_S = 366 * 86_400.0
+# What may follow a mention without being part of it.
+_AFTER_MENTION = ",;:."
 _NOTHING = object()
 _NO_PARAMETER = inspect.Parameter("none", inspect.Parameter.VAR_KEYWORD)
 
@@ -103,6 +109,18 @@ class _Words:
         word = _Words(self._left).next()
         return word if word is None else fold(word[:_MAX_WORD_CHARS])
 
+    def span(self) -> float | None:
+        """A time span that comes next, in seconds; None if none of at most a year does. Units may stand apart."""
+        folded, at, total = fold(self._left[:_MAX_WORD_CHARS]), 0, 0.0
+        while found := _PART_OF_SPAN.match(folded, at):
+            total += float(found[1].replace(",", ".")) * _UNITS[found[2] if found[2] == "ms" else found[2][0]]
+            at = found.end()
+        # What folding has made longer or shorter can't be cut off by its length.
+        if not at or total > _MAX_SPAN_S or len(folded) != len(self._left[:_MAX_WORD_CHARS]):
+            return None
+        self._left = self._left[at:]
+        return total
+
     def rest(self) -> str:
         """All that is left, as written."""
         rest, self._left = self._left, ""
@@ -113,7 +131,8 @@ class _Words:
         for mention in sorted(mentions, key=lambda each: -len(each.handle)):
             handle = f"@{mention.handle}".split()
             words = self._left.split(maxsplit=len(handle))
-            if _folded(words[: len(handle)]) == _folded(handle):
+            last = [word.rstrip(_AFTER_MENTION) for word in words[len(handle) - 1 : len(handle)]]
+            if _folded([*words[: len(handle) - 1], *last]) == _folded(handle):
                 self._left = words[len(handle)] if len(words) > len(handle) else ""
                 return mention
         if len(mentions) == 1:
@@ -170,8 +189,6 @@ class Parameters:
         """Raises `RaveError` (InvalidArgument), in words for the author, for parameters that no words can fill."""
         self._parameters = _read_signature(handler)
         self.usage = " ".join(each.usage for each in self._parameters)
-        users = [each for each in self._parameters if each.annotation in (Member, UserId)]
-        self._max_users = math.inf if any(each.many for each in users) else len(users)
 
     def __bool__(self) -> bool:
         return bool(self._parameters)
@@ -198,8 +215,9 @@ class Parameters:
                     places.append(value)
                 elif each.required:
                     raise usage_error(said)
-        if words.rest():
-            raise usage_error(said)
+        if (extra := words.next()) is not None:
+            text = _("“{word}” is a word too many", word=plain(extra, _MAX_SHOWN_CHARS))
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=_how_to_write(said))
         return places, names
 
     def _read_rest(self, said: Said, parameter: _Parameter, words: _Words) -> Mapping[str, object]:
@@ -212,6 +230,8 @@ class Parameters:
         """The value of the next word; `_NOTHING` if there is none."""
         if parameter.annotation in (Member, UserId):
             return await self._read_user(said, parameter, words)
+        if parameter.annotation is Duration and (span := words.span()) is not None:
+            return Duration(span)
         word = words.next()
         if word is None:
             return _NOTHING
@@ -246,12 +266,11 @@ class Parameters:
                 raise usage_error(said)
             return user
         mentions = {mention.user_id: mention for mention in said.mentions}
-        if len(mentions) > self._max_users:
-            # One of them might be the one who was meant.
-            hint = _("name one at a time") if self._max_users == 1 else _how_to_write(said)
-            raise RaveError(Code.INVALID_ARGUMENT, _("that mentions several users"), hint=hint)
         if found := words.mention(tuple(mentions.values())):
             return found.user_id
+        if mentions:
+            # One of them is meant, but no handle is written here.
+            raise RaveError(Code.INVALID_ARGUMENT, _("that mentions several users"), hint=_("name one at a time"))
         hint = _(
             "pick a user from the list that Rave shows after @, or write {command} <user id>",
             command=said.command,
@@ -310,7 +329,8 @@ def _read_bool(word: str) -> bool:
 
 
 def _read_duration(word: str) -> Duration:
-    if len(word) > _MAX_WORD_CHARS or math.isinf(seconds := timespan.parse(fold(word))):
+    # A number without a unit is in seconds.
+    if (seconds := _read_float(word)) > _MAX_SPAN_S or seconds < 0:
         raise ValueError(word)
     return Duration(seconds)
 
@@ -348,7 +368,8 @@ def _annotation(handler: Callable[..., object], parameter: inspect.Parameter) ->
     try:
         return get_type_hints(alone, namespace)["it"]
     except NameError as error:
-        text = f"the parameter {parameter.name} has an unknown type: {error}"
+        name = getattr(handler, "__name__", "the handler")
+        text = f"the parameter {parameter.name} of {name} has an unknown type: {error}"
         raise RaveError(Code.INVALID_ARGUMENT, text) from None
 
 
@@ -363,12 +384,20 @@ def _parameter(handler: str, found: inspect.Parameter, annotation: Any) -> _Para
         text = f"{what} stands after *, so it is the rest of the line: declare it as str"
         raise RaveError(Code.INVALID_ARGUMENT, text)
     if annotation not in (str, Member, UserId) and _kind(annotation) is None:
-        hint = "use str, int, float, bool, Literal, Duration, Member or UserId"
+        hint = "use str, int, float, bool, Literal, Duration, Member or UserId; X | None needs the default None"
         raise RaveError(Code.INVALID_ARGUMENT, f"{what} has a type that no word can give", hint=hint)
+    if optional and found.default is not None and not _fits(found.default, annotation):
+        raise RaveError(Code.INVALID_ARGUMENT, f"the default of {found.name} of {handler} is not of its type")
     many = found.kind is found.VAR_POSITIONAL
     return _Parameter(
         found.name, annotation, required=not (optional or many), many=many, rest=found.kind is found.KEYWORD_ONLY
     )
+
+
+def _fits(default: object, annotation: Any) -> bool:
+    if get_origin(annotation) is Literal:
+        return default in get_args(annotation)
+    return isinstance(default, int | float if issubclass(annotation, float) else annotation)
 
 
 def _without_none(annotation: Any) -> Any:

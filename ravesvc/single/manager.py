@@ -16,6 +16,7 @@ from ravesvc import commands
 from ravesvc.bot import builtin
 from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE, Permission
+from ravesvc.bot.limits import Cooldown
 from ravesvc.bot.plugins import Sources
 from ravesvc.commands import CommandHandler
 from ravesvc.config import rave_yaml
@@ -94,7 +95,7 @@ class BotManager:
         description: str,
         *,
         permission: Permission = Permission.USER,
-        cooldown: float = 0.0,
+        cooldown: float | Cooldown = 0.0,
         seconds: float | None = None,
         group: str = "",
         usage: str = "",

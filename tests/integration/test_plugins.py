@@ -73,11 +73,12 @@ def test_a_file_becomes_a_command_without_a_restart_and_goes_again(
     figure("a plugin came, changed and went with the same processes and connections")
 
 
+# A bot says one thing a second in the long run: two such files say less.
 TALKER = """
 import asyncio
 from ravesvc.commands import every, on_load, on_unload
 
-@every(1)
+@every(5)
 async def tick(event):
     await event.send("{n} ticks")
 
@@ -87,7 +88,7 @@ async def load(event):
 
 async def talk(event):
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(5)
         await event.send("{n} talks")
 
 @on_unload
@@ -118,8 +119,8 @@ def test_what_a_file_has_begun_ends_with_it_in_all_rooms(site: Site, meshes: lis
     wait_for("two ends")
     # Of the other file, whose timer is as quick, all goes on meanwhile.
     seen = site.control.state()["seq"]
-    wait_for("witness ticks", 4)
-    wait_for("witness talks", 4)
+    wait_for("witness ticks", 2)
+    wait_for("witness talks", 2)
     assert [times(mesh, f"two {verb}") for mesh in meshes for verb in ("ticks", "talks")] == [0, 0, 0, 0]
 
 

@@ -10,6 +10,7 @@ import pytest
 from ravesvc import commands
 from ravesvc.bot.command import Command, Registry
 from ravesvc.bot.event import EventKind
+from ravesvc.bot.limits import Cooldown
 from ravesvc.commands import Context, Event, Permission, command, registering
 from ravesvc.errors import Code, RaveError
 
@@ -28,13 +29,13 @@ def registered(*arguments: Any, **options: Any) -> Command:
 def test_a_command_has_what_was_declared() -> None:
     made = registered("greet", "Greets.", permission=Permission.ADMIN, cooldown=30, seconds=5)
     assert (made.name, made.description, made.permission) == ("greet", "Greets.", Permission.ADMIN)
-    assert (made.cooldown, made.seconds, made.source) == (30.0, 5.0, "greet.py")
+    assert (made.cooldown, made.seconds, made.source) == (Cooldown(30), 5.0, "greet.py")
     assert made.title == "greet of greet.py"
 
 
 def test_a_command_needs_no_more_than_a_name_and_a_description() -> None:
     made = registered("greet", "Greets.")
-    assert (made.permission, made.cooldown, made.seconds) == (Permission.USER, 0.0, None)
+    assert (made.permission, made.cooldown, made.seconds) == (Permission.USER, Cooldown(), None)
 
 
 def test_words_will_do_for_a_permission() -> None:
@@ -95,7 +96,29 @@ def test_a_handler_that_is_no_coroutine_is_refused(decorate: Callable[[Any], Any
         decorate(5)
 
 
-@pytest.mark.parametrize("kind", set(EventKind) - {EventKind.TIMER})
+@pytest.mark.parametrize("decorator", [commands.on_message, commands.every(60), commands.on_error])
+def test_a_handler_that_does_not_take_what_it_gets_is_refused(decorator: Any) -> None:
+    async def takes_nothing() -> None: ...
+
+    with pytest.raises(RaveError, match=r"write async def takes_nothing\("), registering(Registry()):
+        decorator(takes_nothing)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "told"), [(commands.command, r'@command\("name", "What it does."\)'), (commands.every, "@every")]
+)
+def test_a_decorator_without_its_arguments_says_how_to_write_it(decorator: Any, told: str) -> None:
+    with pytest.raises(RaveError, match=f"^write {told}"):
+        decorator(nothing)
+
+
+@pytest.mark.parametrize("span", [0, 0.5, "500ms", "2d", "soon", None, float("nan")])
+def test_a_timer_needs_a_time(span: Any) -> None:
+    with pytest.raises(RaveError, match="is no time from 1s to 1d, such as 10m"):
+        commands.every(span)
+
+
+@pytest.mark.parametrize("kind", sorted(set(EventKind) - {EventKind.TIMER}))
 def test_there_is_a_decorator_for_each_event(kind: EventKind) -> None:
     registry = Registry()
     with registering(registry):

@@ -133,7 +133,7 @@ def chat_commands() -> Iterator[str]:
     video_commands.register(registry, uncalled, uncalled)
     for command in registry.commands():
         fixed = " fixed" if command.fixed else ""
-        yield f"{command.name} {command.permission}{fixed} {command.group} {command.cooldown:g}"
+        yield f"{command.name} {command.permission}{fixed} {command.group} {command.cooldown.seconds:g}"
 
 
 def option_bounds() -> Iterator[str]:
@@ -164,7 +164,7 @@ def described(name: str, thing: Any) -> Iterator[str]:
         yield f"{name} is {thing.__base__.__name__}"
         return
     yield f"{name}{parameters(thing)}"
-    if inspect.isclass(thing):
+    if inspect.isclass(thing) and not issubclass(thing, Exception):
         for member in (each for each in dir(thing) if not each.startswith("_")):
             value = getattr(thing, member)
             kind = "async " if inspect.iscoroutinefunction(value) else ""

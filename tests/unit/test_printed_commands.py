@@ -95,9 +95,10 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    roll, team, welcome, stretch, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
+    roll, team, coin, welcome, stretch, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
+    (tmp_path / "coin.py").write_text(coin)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
     monkeypatch.chdir(tmp_path)
@@ -109,6 +110,11 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.join("Ann") == ["Welcome, Ann!"]
             room.load("stretch.py")
             assert await room.run_for(1800) == ["Time to stretch!"]
+            room.load("coin.py")
+            (told,) = await room.say("?flip edge")
+            assert told.startswith("A coin has no such side. Write heads or tails (error ")
+            assert await room.say("?flip") == ["Sorry, the coin is lost"]
+            assert await room.say("?flip", user="Bob") == ["?flip can be used again in 10 s"]
             room.load("team.py")
             assert await room.say("?remind 1h30min The  tea") == ["In 5400 seconds: The  tea"]
             assert await room.say("?squad Blue @Ann") == ["Team blue: Ann"]

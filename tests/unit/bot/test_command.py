@@ -5,6 +5,7 @@ import pytest
 from ravesvc.bot.command import Command, Context, Registry
 from ravesvc.bot.command_names import ADMIN_COMMANDS, CLAIM, Permission
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.limits import Cooldown
 from ravesvc.errors import Code, RaveError
 
 
@@ -87,7 +88,7 @@ def test_what_is_included_counts_less_than_what_is_registered() -> None:
     ]
     greet = registry.get("greet")
     assert greet
-    assert (greet.source, greet.cooldown) == ("a.py", 5.0)
+    assert (greet.source, greet.cooldown) == ("a.py", Cooldown(5.0))
     assert registry.parts == (registry, first, second)
     assert registry.handlers(EventKind.MESSAGE) == (on_event,)
     registry.include([])

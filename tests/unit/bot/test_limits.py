@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.limits import CommandLimits, Cooldowns, RateLimited, Throttle
+from ravesvc.bot.limits import CommandLimits, Cooldown, Cooldowns, RateLimited, Throttle
 from ravesvc.common.token_bucket import Rate
 
 ANN, BOB = 2, 3
@@ -67,32 +67,32 @@ def test_the_room_does_not_keep_an_admin_waiting() -> None:
 def test_a_cooldown_is_for_each_user_and_command_and_told_once() -> None:
     now = [100.0]
     cooldowns = Cooldowns(lambda: now[0])
-    assert cooldowns.count_run("ping", 0.0, ANN) is None
-    assert cooldowns.count_run("ping", 0.0, ANN) is None, "not every command has one"
-    assert cooldowns.count_run("dice", 30.0, ANN) is None
-    assert cooldowns.count_run("dice", 30.0, BOB) is None
-    assert cooldowns.count_run("coin", 30.0, ANN) is None
+    assert cooldowns.count_run("ping", Cooldown(0.0), ANN) is None
+    assert cooldowns.count_run("ping", Cooldown(0.0), ANN) is None, "not every command has one"
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) is None
+    assert cooldowns.count_run("dice", Cooldown(30.0), BOB) is None
+    assert cooldowns.count_run("coin", Cooldown(30.0), ANN) is None
     now[0] += 10
-    assert cooldowns.count_run("dice", 30.0, ANN) == RateLimited(pytest.approx(20.0), first_in_burst=True)
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) == RateLimited(pytest.approx(20.0), first_in_burst=True)
     now[0] += 10
-    assert cooldowns.count_run("dice", 30.0, ANN) == RateLimited(pytest.approx(10.0), first_in_burst=False)
-    assert cooldowns.count_run("dice", 5.0, ANN) is None, "it was declared anew"
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) == RateLimited(pytest.approx(10.0), first_in_burst=False)
+    assert cooldowns.count_run("dice", Cooldown(5.0), ANN) is None, "it was declared anew"
     now[0] += 10
-    assert cooldowns.count_run("dice", 30.0, ANN) is None
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) is None
 
 
 def test_of_many_cooldowns_the_oldest_are_forgotten() -> None:
     cooldowns = Cooldowns(lambda: 100.0)
     for user in range(257):
-        assert cooldowns.count_run("dice", 30.0, user) is None
-    assert cooldowns.count_run("dice", 30.0, 256)
-    assert cooldowns.count_run("dice", 30.0, 0) is None
+        assert cooldowns.count_run("dice", Cooldown(30.0), user) is None
+    assert cooldowns.count_run("dice", Cooldown(30.0), 256)
+    assert cooldowns.count_run("dice", Cooldown(30.0), 0) is None
 
 
 def test_a_run_that_is_taken_back_does_not_count() -> None:
     cooldowns = Cooldowns(lambda: 100.0)
-    cooldowns.undo_count("dice", 30.0, ANN)
-    assert cooldowns.count_run("dice", 30.0, ANN) is None
-    cooldowns.undo_count("dice", 30.0, ANN)
-    assert cooldowns.count_run("dice", 30.0, ANN) is None
-    assert cooldowns.count_run("dice", 30.0, ANN)
+    cooldowns.undo_count("dice", Cooldown(30.0), ANN)
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) is None
+    cooldowns.undo_count("dice", Cooldown(30.0), ANN)
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN) is None
+    assert cooldowns.count_run("dice", Cooldown(30.0), ANN)

@@ -59,6 +59,12 @@ async def answer(directory: Path, signature: str, said: str) -> str:
         ("a: Literal['red', 'Blue']", "blue", "'Blue'"),
         ("a: Literal[1, 2]", "2", "2"),
         ("a: Duration", "1h30min", "5400.0"),
+        ("a: Duration", "10 min", "600.0"),
+        ("a: Duration", "1 hour 30 Minutes", "5400.0"),
+        ("a: Duration", "1,5h", "5400.0"),
+        ("a: Duration", "90", "90.0"),
+        ("b: Duration, *, a", "10 min tea", "'tea'"),
+        ("b: Duration, *, a", "10 meals", "'meals'"),
         ("a: int = 7", "", "7"),
         ("a: int = 7", "8", "8"),
         ("a: int | None = None", "", "None"),
@@ -82,7 +88,7 @@ async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, 
     ("signature", "said", "told"),
     [
         ("a: int", "", "Write ?it <a>"),
-        ("a: int", "1 2", "Write ?it <a>"),
+        ("a: int", "1 2", "“2” is a word too many. Write ?it <a>"),
         ("a: int", "five", "“five” is no whole number. Write ?it <a>"),
         ("a: int", "1_000", "“1_000” is no whole number. Write ?it <a>"),
         ("a: int", "9" * 33, f"“{'9' * 33}” is no whole number. Write ?it <a>"),
@@ -92,11 +98,12 @@ async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, 
         ("a: Duration", "soon", "“soon” is no time such as 90s or 10min. Write ?it <a>"),
         ("a: Literal['red', 'blue']", "green", "“green” is none of: red, blue. Write ?it <red|blue>"),
         ("*a: int", "1 x", "“x” is no whole number. Write ?it [a ...]"),
-        ("*a: int", "1 " * 101, "Write ?it [a ...]"),
+        ("*a: int", "1 " * 101, "“1” is a word too many. Write ?it [a ...]"),
         ("*, a", "", "Write ?it <a>"),
         ("a: Member", "Bob", "Write ?it <@a>"),
         ("a: Member", "99", "That user is not in this room"),
-        ("a: Member", "@Bob @Ann", "That mentions several users. Name one at a time"),
+        ("a: Member", "@Bob @Ann", "“@Ann” is a word too many. Write ?it <@a>"),
+        ("a: Duration", "999999d", "“999999d” is no time such as 90s or 10min. Write ?it <a>"),
         ("user_name: str, a: int = 1", "", "Write ?it <user name> [a]"),
     ],
 )
@@ -111,9 +118,11 @@ async def test_what_does_not_fit_is_answered_with_how_to_write_it(
     [
         ("a: list", "the parameter a of it has a type that no word can give"),
         ("a: int | str", "the parameter a of it has a type that no word can give"),
-        ("a: 'Missing'", "the parameter a has an unknown type: name 'Missing' is not defined"),
+        ("a: 'Missing'", "the parameter a of it has an unknown type: name 'Missing' is not defined"),
         ("*, a: int", "stands after *, so it is the rest of the line"),
         ("**a", "words have no names"),
+        ("a: int = 'x'", "the default of a of it is not of its type"),
+        ("a: Literal['x'] = 'y'", "the default of a of it is not of its type"),
         ("*, a, b", "the parameter b of it gets no word, as a takes all that are left"),
         ("*b, a", "the parameter a of it gets no word, as b takes all that are left"),
     ],
@@ -147,6 +156,7 @@ async def test_a_mention_may_have_blanks_and_a_second_user_may_be_asked_for(tmp_
         await room.join("Cy")
         assert await room.say("?pair @Bob @Cy for fun") == ["Bob and Cy for fun"]
         assert await room.say("?pair @Cy 2") == ["Cy and Bob"]
+        assert await room.say("?pair @Bob, @Cy as @Ann says") == ["Bob and Cy as @Ann says"]
 
 
 SHOP = """
@@ -190,6 +200,30 @@ async def test_a_command_of_sub_commands_alone_tells_those_that_one_may_run(tmp_
         assert said.startswith("Only admins may use ?quiz stop")
 
 
+async def test_a_name_is_given_once_in_a_file_but_the_command_of_a_family_may_follow(tmp_path: Path) -> None:
+    twice = '@command("{}", "One.")\nasync def one(context): ...\n'
+    async with FakeRoom() as room:
+        with pytest.raises(RaveError, match="dup is the name of two commands"):
+            load(room, tmp_path, twice.format("dup") * 2)
+        load(room, tmp_path, twice.format("quiz start") + twice.format("quiz"))
+        assert await room.say("?quiz") == []
+
+
+async def test_an_author_says_in_words_what_is_wrong(tmp_path: Path) -> None:
+    text = """
+    from ravesvc.commands import UserError
+
+    @command("roll", "Rolls.", cooldown=30)
+    async def roll(context, dice: str):
+        raise UserError(f"{dice} are no dice", hint="write 3d6")
+    """
+    async with FakeRoom() as room:
+        load(room, tmp_path, text)
+        for _ in range(2):
+            (said,) = await room.say("?roll 3x6")
+            assert said.startswith("3x6 are no dice. Write 3d6 (error ")
+
+
 async def test_help_has_usage_aliases_and_sub_commands(tmp_path: Path) -> None:
     async with FakeRoom() as room:
         load(room, tmp_path, SHOP)
@@ -203,6 +237,8 @@ async def test_help_has_usage_aliases_and_sub_commands(tmp_path: Path) -> None:
         ]
         (said,) = await room.say("?help quiz start")
         assert "• Usage: ?quiz start [rounds]" in said
+        (said,) = await room.say("?help shop cost")
+        assert said.startswith("• **?shop price**")
         (said,) = await room.say("?help kiosk")
         assert said.startswith("• **?shop**")
 

@@ -16,6 +16,7 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.plugin_tasks import MAX_TASKS
 from ravesvc.bot.plugins import PluginLoader, Sources
 from ravesvc.testing import FakeRoom
+from tests.unit.conftest import until
 
 HEAD = "import asyncio\nfrom ravesvc.commands import command, every, on_connected, on_load, on_unload\n"
 
@@ -203,6 +204,26 @@ async def fifteen(event):
         assert await own.room.run_for(3600) == []
 
 
+async def test_a_run_of_a_timer_ends_with_the_file(tmp_path: Path) -> None:
+    text = """
+ended = []
+
+@every("1m")
+async def tick(event):
+    await event.send("begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await event.send("ended")
+"""
+    async with fleet(tmp_path) as own:
+        await own.refresh("tick.py", text)
+        running = asyncio.create_task(own.room.run_for(60))
+        await until(lambda: own.room._sent)
+        await own.refresh("tick.py", None)
+        assert await running == ["begun", "ended"]
+
+
 async def test_a_timer_that_fails_runs_again_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = """
 runs = []
@@ -240,4 +261,68 @@ async def test_fake_room_has_timers_and_ends_what_it_has_loaded(tmp_path: Path) 
         room.load(file)
         assert await room.run_for(130) == ["tick", "tick"]
         assert room.unasked == ["load 1", "connected 1"]
-    assert room._sent == ["unload 1"]
+    assert room.unasked == ["load 1", "connected 1", "unload 1"]
+
+
+COOLDOWNS = """
+from ravesvc.commands import Cooldown, Per
+
+@command("own", "For each user.", cooldown=30)
+async def own(context):
+    await context.reply("own")
+
+@command("all", "For the room.", cooldown=Cooldown(30, Per.ROOM))
+async def all_(context):
+    await context.reply("all")
+
+@command("free", "Not for admins.", cooldown=Cooldown(30, admins=False))
+async def free(context):
+    await context.reply("free")
+"""
+
+
+async def test_a_cooldown_is_of_a_user_or_of_the_room_and_may_spare_admins(tmp_path: Path) -> None:
+    file = tmp_path / "rests.py"
+    file.write_text(HEAD + COOLDOWNS)
+    async with FakeRoom(admins=["Eve"]) as room:
+        room.load(file)
+        assert [await room.say("?own", user=user) for user in ("Ann", "Bob")] == [["own"], ["own"]]
+        assert await room.say("?own") == ["You may use ?own again in 30 s"]
+        assert await room.say("?all") == ["all"]
+        assert await room.say("?all", user="Bob") == ["?all can be used again in 30 s"]
+        assert [await room.say("?free", user="Eve") for _ in range(2)] == [["free"], ["free"]]
+        assert await room.say("?free") == ["free"]
+        assert await room.say("?free") == ["You may use ?free again in 30 s"]
+        assert "• It may be used every 30 s in this room" in (await room.say("?help all"))[0]
+
+
+FAILS = """
+from ravesvc.commands import on_error
+
+@on_error
+async def explain(context, error):
+    if isinstance(error, ValueError):
+        raise error
+    await context.reply(f"Oh no: {type(error).__name__}")
+
+@command("key", "Fails.")
+async def key(context):
+    raise KeyError("x")
+
+@command("value", "Fails, and its explanation as well.")
+async def value(context):
+    raise ValueError("x")
+"""
+
+
+async def test_a_file_explains_its_own_failures_and_they_are_named_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet(tmp_path) as own:
+        await own.refresh("fails.py", FAILS)
+        assert await own.room.say("?key") == ["Oh no: KeyError"]
+        assert "command key of" in caplog.text
+        (said,) = await own.room.say("?value")
+        assert said.startswith("Something went wrong (error ")
+        assert "the handler of errors of" in caplog.text
+        caplog.clear()

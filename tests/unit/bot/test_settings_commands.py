@@ -284,7 +284,7 @@ def test_a_part_that_is_off_says_so_and_is_no_longer_listed() -> None:
         ),
         (
             "?settings lang de now",
-            "Write ?settings [setting] [value, or default]. For example ?settings lang de (error ",
+            "“now” is a word too many. Write ?settings [setting] [value, or default] (error ",
         ),
     ],
 )

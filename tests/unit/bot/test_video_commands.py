@@ -126,7 +126,7 @@ async def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
         ("?set 4", {}, "No search here has found a number 4"),
         ("?set 0", {}, "No search here has found a number 0"),
         ("?set meadow", {}, "“meadow” is no whole number. Write ?set <number>"),
-        ("?set 1 2", {}, "Write ?set <number>"),
+        ("?set 1 2", {}, "“2” is a word too many. Write ?set <number>"),
     ],
 )
 def test_what_names_no_hit_is_answered_with_a_hint(text: str, more: dict[str, Any], answer: str) -> None:

@@ -429,7 +429,7 @@ async def test_commands_of_the_program_are_in_all_rooms(site: SingleSite) -> Non
     async with site.running(manager):
         await site.connected()
         assert await site.say("?add 2 3") == ["5"]
-        assert (await site.say("?add two"))[0].startswith("Something went wrong")
+        assert (await site.say("?add two"))[0].startswith("“two” is no whole number. Write ?add [numbers ...]")
         assert (await site.say("?ping"))[0].startswith("Pong")
         assert heard == [site.mesh]
 

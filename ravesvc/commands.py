@@ -21,8 +21,9 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from ravesvc.bot.command import Context, PluginTimer
+from ravesvc.bot.command import Answer, Context, PluginTimer
 from ravesvc.bot.command_names import Permission
+from ravesvc.bot.dialogue import NoAnswerError
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Cooldown, Per
 from ravesvc.bot.parameters import Duration, Member, UserId
@@ -33,11 +34,13 @@ from ravesvc.common.picture import Picture
 from ravesvc.errors import Code, RaveError
 
 __all__ = [
+    "Answer",
     "Context",
     "Cooldown",
     "Duration",
     "Event",
     "Member",
+    "NoAnswerError",
     "Per",
     "Permission",
     "Picture",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
 from ravesvc.bot.command_names import SETTINGS
+from ravesvc.bot.dialogue import Dialogue, Questions
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle
@@ -141,6 +142,7 @@ class Bot:
         # Plugins in force whose `on_load` waits for a room.
         self._unwelcomed: set[Registry] = set()
         self._sleep = sleep
+        self._questions = Questions(clock, sleep)
 
     @property
     def room(self) -> RoomLike | None:
@@ -206,6 +208,7 @@ class Bot:
 
     async def end_plugin(self, part: Registry) -> None:
         """A plugin is no longer in force: end its timers, and run its handlers of `on_unload`."""
+        self._questions.end(part.source)
         await self._end_timers(part)
         if part not in self._unwelcomed:
             event = self._event(EventKind.UNLOAD)
@@ -267,7 +270,7 @@ class Bot:
         self._display_names.forget(user)
 
     async def settle(self) -> None:
-        """Return when all that was begun has ended: commands, event handlers and answers."""
+        """Return when all that was begun has ended, or waits for an answer: commands, event handlers and answers."""
         # A command may start further tasks, so look a second time.
         for _round in range(2):
             for tasks in (
@@ -276,7 +279,7 @@ class Bot:
                 self._admin_command_tasks,
                 self._background_tasks,
             ):
-                await tasks.settle()
+                await self._questions.settle(tasks)
 
     def on_chat(self, message: ChatMessage) -> None:
         """Run the command in a message, or else the handlers for messages."""
@@ -286,7 +289,8 @@ class Bot:
         invocation = self._invocation(message)
         found = self._registry.find(invocation.name, invocation.text) if invocation else None
         if found is None:
-            self._emit(EventKind.MESSAGE, [message.sender], message)
+            if not self._questions.take(message):
+                self._emit(EventKind.MESSAGE, [message.sender], message)
             return
         command, text = found
         if self._may_run(command, message):
@@ -432,6 +436,7 @@ class Bot:
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,
+            dialogue=Dialogue(self._questions, command.source),
         )
 
     async def _run(self, context: Context) -> None:
@@ -439,7 +444,8 @@ class Bot:
         seconds, title = command.seconds, command.title
         incident = new_incident()
         try:
-            async with asyncio.timeout(self._limits.handler_timeout_s if seconds is None else seconds):
+            async with asyncio.timeout(self._limits.handler_timeout_s if seconds is None else seconds) as limit:
+                context.dialogue.limit = limit
                 await command.handler(context)
         except RaveError as error:
             is_exempt = message.sender in context.permissions.admins and not command.cooldown.admins

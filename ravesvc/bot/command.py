@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ravesvc.bot.command_names import (
     ADMIN_COMMANDS,
@@ -15,11 +16,12 @@ from ravesvc.bot.command_names import (
     Permission,
     command_key,
 )
+from ravesvc.bot.dialogue import MAX_MISFITS, Dialogue, NoAnswerError
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.outbox import Outbox
-from ravesvc.bot.parameters import Parameters, Said, usage_error
+from ravesvc.bot.parameters import Member, Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
@@ -43,6 +45,20 @@ Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 ErrorHandler: TypeAlias = "Callable[[Context, Exception], Awaitable[None]]"
+
+
+class Answer(NamedTuple):
+    """An answer to a question to all.
+
+    Attributes:
+        member: who has answered.
+        value: what, as the question wants it.
+        message: as it was written.
+    """
+
+    member: Member
+    value: Any
+    message: ChatMessage
 
 
 class PluginTimer(NamedTuple):
@@ -172,7 +188,7 @@ class Registry:
             )
 
         def register(handler: TypedHandler) -> TypedHandler:
-            parameters = Parameters(handler)
+            parameters = Parameters.of(handler)
             made = Command(
                 name=name,
                 description=description,
@@ -296,6 +312,7 @@ class Context:
         now: the time on the clock of `facts`.
         settings: those of the room.
         rave: what can be asked of Rave for this room.
+        dialogue: what this run asks; see `ask` and `answers`.
     """
 
     command: Command
@@ -315,6 +332,7 @@ class Context:
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
+    dialogue: Dialogue = field(repr=False)
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -359,6 +377,68 @@ class Context:
     async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
+
+    async def ask(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> Any:  # noqa: ASYNC109 - as authors expect
+        """Ask the user who runs the command, and return the answer: the next message that is no command.
+
+        Args:
+            question: what the bot says.
+            kind: what the answer is to be: a type that a parameter of a command may have. An answer that is none is
+                answered with what is wrong, and asked for again, three times in all. A `str` is the whole message.
+            timeout: seconds to wait. They do not count as time of the command; all questions of one run together wait
+                for ten minutes at most.
+
+        Raises:
+            NoAnswerError: None came in time.
+            RaveError: The question can't be sent, see `Outbox.send`; InvalidArgument, if no word can be of that type
+                or the third answer is wrong, too; Closed, if the file of the command is loaded anew.
+        """
+        parameters = Parameters.of_answer(kind)
+        if self.user_id is None:
+            raise RaveError(Code.INVALID_ARGUMENT, _("Rave does not say who you are, so you can't be asked"))
+        async with self.dialogue.asking(self.user_id, timeout) as answer:
+            await self.reply(question)
+            for tries in range(1, MAX_MISFITS + 1):
+                message = await answer()
+                try:
+                    return await parameters.read_answer(self._said_in(message))
+                except RaveError as error:
+                    if error.code is not Code.INVALID_ARGUMENT or tries == MAX_MISFITS:
+                        raise
+                    await self.outbox.send(error.message, reply_to=message.id or None)
+        raise AssertionError("the last answer has returned or raised")
+
+    async def answers(
+        self,
+        question: str,
+        kind: Any = str,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109
+    ) -> AsyncIterator[Answer]:
+        """Ask all users, and yield one answer after another, until the time is over or you leave the loop.
+
+        The arguments are those of `ask`. Messages that are no such answer are left out; all are events as well. The
+        bot does not say that the time is over. Raises what `ask` raises, but `NoAnswerError`.
+        """
+        parameters = Parameters.of_answer(kind)
+        async with self.dialogue.asking(None, timeout) as answer:
+            await self.send(question)
+            with contextlib.suppress(NoAnswerError):
+                while True:
+                    message = await answer()
+                    if message.sender is None:
+                        continue
+                    try:
+                        value = await parameters.read_answer(self._said_in(message))
+                    except RaveError as error:
+                        if error.code is not Code.INVALID_ARGUMENT:
+                            raise
+                        continue
+                    yield Answer(Member(message.sender, await self.people.name(message.sender)), value, message)
+
+    def _said_in(self, message: ChatMessage) -> Said:
+        """An answer, to be read."""
+        return Said(self.written, "", "", message.text, message.mentions, self.users, self.people)
 
 
 def _filled(handler: TypedHandler, parameters: Parameters) -> Handler:

@@ -179,19 +179,37 @@ class _Parameter:
 
 
 class Parameters:
-    """The parameters of a handler after its first one, the context.
+    """What words are read as.
 
     Attributes:
         usage: how they are written, such as `<a> [b]`; empty without any.
     """
 
-    def __init__(self, handler: Callable[..., object]) -> None:
-        """Raises `RaveError` (InvalidArgument), in words for the author, for parameters that no words can fill."""
-        self._parameters = _read_signature(handler)
-        self.usage = " ".join(each.usage for each in self._parameters)
+    def __init__(self, parameters: tuple[_Parameter, ...]) -> None:
+        self._parameters = parameters
+        self.usage = " ".join(each.usage for each in parameters)
+
+    @classmethod
+    def of(cls, handler: Callable[..., object]) -> Parameters:
+        """The parameters of a handler after its first one, the context.
+
+        Raises `RaveError` (InvalidArgument), in words for the author, for those that no words can fill.
+        """
+        return cls(_read_signature(handler))
+
+    @classmethod
+    def of_answer(cls, annotation: Any) -> Parameters:
+        """One value of this type, which for str is all of the text. Raises as `of`."""
+        kind = inspect.Parameter.KEYWORD_ONLY if annotation is str else inspect.Parameter.POSITIONAL_ONLY
+        return cls((_parameter("a question", inspect.Parameter("answer", kind), annotation),))
 
     def __bool__(self) -> bool:
         return bool(self._parameters)
+
+    async def read_answer(self, said: Said) -> Any:
+        """The value of `of_answer`. Raises `RaveError` (InvalidArgument), in words for the user."""
+        places, names = await self.read(said)
+        return (*places, *names.values())[0]
 
     async def read(self, said: Said) -> tuple[list[object], dict[str, object]]:
         """The arguments of the handler, by place and by name.
@@ -260,10 +278,11 @@ class Parameters:
         if word is None:
             return None
         if not word.startswith("@"):
-            words.next()
-            user = user_id(word)
+            word = words.next() or ""
+            user = user_id(fold(word[:_MAX_WORD_CHARS]))
             if user is None:
-                raise usage_error(said)
+                text = _("“{word}” is no user", word=plain(word, _MAX_SHOWN_CHARS))
+                raise RaveError(Code.INVALID_ARGUMENT, text, hint=_how_to_write(said))
             return user
         mentions = {mention.user_id: mention for mention in said.mentions}
         if found := words.mention(tuple(mentions.values())):

@@ -25,10 +25,10 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return True
 
-    async def settle(self) -> None:
-        """Wait until nothing runs any more."""
-        while self._running:
-            await asyncio.wait(self._running)
+    @property
+    def running(self) -> frozenset[asyncio.Task[None]]:
+        """The tasks that run."""
+        return frozenset(self._running)
 
     async def close(self) -> None:
         """Cancel the running tasks and wait until they have ended."""

@@ -12,6 +12,7 @@ from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
+from tests.integration.manual import programs
 from tests.integration.test_admins import says, user_id
 from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
@@ -253,6 +254,23 @@ def test_permission_and_cooldown(site: Site, meshes: list[str]) -> None:
     assert "• **?tidy**: Tidies up." in says(site, first, "ann", "?help more")
     says(site, first, "ann", "?setperm tidy user")
     assert says(site, second, "bob", "?tidy") == "Done"
+
+
+def test_a_command_asks_and_goes_on_with_the_answers(site: Site, meshes: list[str]) -> None:
+    """With the commands that docs/commands.md prints, and as its test answers them."""
+    mesh = meshes[0]
+    (order,) = [each for each in programs((CHECKOUT / "docs/commands.md").read_text()) if '@command("order"' in each]
+    drop(site, "order.py", order)
+    refresh(site)
+    try:
+        assert says(site, mesh, "ann", "?order") == "How many?"
+        assert says(site, mesh, "ann", "two") == "“two” is no whole number"
+        assert says(site, mesh, "ann", "2") == "Of what?"
+        assert says(site, mesh, "ann", "tea") == "2 tea, coming up"
+        assert says(site, mesh, "ann", "?quiz") == "What is 6 times 7?"
+        assert says(site, mesh, "bob", "42") == "Bob has it!"
+    finally:
+        site.sh(f"rm {DIRECTORY}/order.py")
 
 
 PACKAGE = """

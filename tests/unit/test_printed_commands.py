@@ -95,14 +95,17 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    roll, team, coin, welcome, stretch, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
+    programs = manual.programs((manual.ROOT / "docs/commands.md").read_text())
+    roll, team, coin, order, ordering, welcome, stretch, trial = programs
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
     (tmp_path / "coin.py").write_text(coin)
+    (tmp_path / "order.py").write_text(order)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
     monkeypatch.chdir(tmp_path)
     exec(trial, {})
+    exec(ordering, {})
 
     async def body() -> None:
         async with FakeRoom() as room:
@@ -134,7 +137,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
     places = [manual.ROOT, manual.ROOT / "ravesvc", manual.ROOT / "ravesvc/orchestrator"]
     places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration"]
     for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
-        assert any((place / name).is_file() for place in places) or name in ("roll.py",), name
+        assert any((place / name).is_file() for place in places) or name in ("order.py", "roll.py"), name
 
 
 @pytest.mark.process

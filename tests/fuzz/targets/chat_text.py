@@ -32,7 +32,7 @@ async def _nobody(users: Sequence[int]) -> dict[int, str]:
     return {}
 
 
-_PARAMETERS = [Parameters(each) for each in (_numbers, _mixed, _words)]
+_PARAMETERS = [Parameters.of(each) for each in (_numbers, _mixed, _words)]
 
 
 def check(data: bytes) -> None:

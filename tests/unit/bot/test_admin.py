@@ -301,10 +301,17 @@ def test_what_is_so_already_is_said_to_be_so(text: str, said: str) -> None:
     assert AdminScene(backend=FakeBackend(done=False)).exchange(text) == said
 
 
+@pytest.mark.parametrize("prefixes", [("?", "!"), ("?",)])
+def test_without_a_user_it_is_answered_with_the_usage(prefixes: tuple[str, ...]) -> None:
+    scene = AdminScene(prefixes=prefixes)
+    answer = scene.exchange("?admin", mentions=(BOBS,))
+    assert answer.startswith("Write ?admin <@user or user id> [remove]. For example ?admin @Ann remove (error ")
+    assert scene.backend.asked == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "?admin",
         "?admin bob",
         "?admin remove 3",
         "?admin 0",
@@ -315,11 +322,11 @@ def test_what_is_so_already_is_said_to_be_so(text: str, said: str) -> None:
         "?admin 9223372036854775808",
     ],
 )
-@pytest.mark.parametrize("prefixes", [("?", "!"), ("?",)])
-def test_what_makes_no_sense_is_answered_with_the_usage(text: str, prefixes: tuple[str, ...]) -> None:
-    scene = AdminScene(prefixes=prefixes)
+def test_what_is_no_user_is_named(text: str) -> None:
+    scene = AdminScene()
     answer = scene.exchange(text, mentions=(BOBS,))
-    assert answer.startswith("Write ?admin <@user or user id> [remove]. For example ?admin @Ann remove (error ")
+    word = text.split()[1]
+    assert answer.startswith(f"“{word}” is no user. Write ?admin <@user or user id> [remove] (error ")
     assert scene.backend.asked == []
 
 

@@ -86,7 +86,7 @@ def test_a_user_is_moderated_and_that_is_kept(text: str, asked: str, said: str, 
         ("?kick 77", "That user is not in this room (error "),
         ("?leader 77", "That user is not in this room (error "),
         ("?kick", "Write ?kick <@user or user id> [reason]. For example ?kick @Ann spam (error "),
-        ("?unmute bob", "Write ?unmute <@user or user id> [reason]. For example ?unmute @Ann (error "),
+        ("?unmute bob", "“bob” is no user. Write ?unmute <@user or user id> [reason] (error "),
     ],
 )
 def test_what_must_not_be_is_refused_in_words(text: str, said: str) -> None:

@@ -205,6 +205,7 @@ class FakeRoom:
             typing_delay=0,
             lookup=self._display_names,
             rave=self.rave,
+            documents=self.service,
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
             sleep=self._sleep,

@@ -92,7 +92,7 @@ class Backend(Protocol):
     async def write_document(self, name: str, text: str) -> None:
         """Put a JSON object or list in the place of a document of this room; `MAX_DOCUMENT_BYTES` bytes at most.
 
-        Users are named under keys that hold users, so that they can be forgotten: see `ravesvc.store.forget`.
+        Users are named under keys that hold users, so that they can be forgotten: see `ravesvc.common.forget`.
 
         Raises InvalidArgument, too, when the room or the host has no place for it; RateLimited for more than one
         write in a second, in the long run.

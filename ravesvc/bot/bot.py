@@ -20,6 +20,7 @@ from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.error_text import Audience, present
 from ravesvc.common.task_group import Tasks
@@ -72,6 +73,7 @@ class Bot:
         typing_delay: float,
         lookup: Lookup,
         rave: RoomApi,
+        documents: Documents,
         ignored_users: Iterable[int] = (),
         limits: CommandLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -90,6 +92,7 @@ class Bot:
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
             rave: what can be asked of Rave for the mesh.
+            documents: where plugins keep what they know of the mesh.
             ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
@@ -143,6 +146,9 @@ class Bot:
         self._unwelcomed: set[Registry] = set()
         self._sleep = sleep
         self._questions = Questions(clock, sleep)
+        self._documents = documents
+        # By source.
+        self._kept: dict[str, PluginDocument] = {}
 
     @property
     def room(self) -> RoomLike | None:
@@ -211,7 +217,7 @@ class Bot:
         self._questions.end(part.source)
         await self._end_timers(part)
         if part not in self._unwelcomed:
-            event = self._event(EventKind.UNLOAD)
+            event = self._event(part.source, EventKind.UNLOAD)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_UNLOAD_S):
                     for handler in part.handlers(EventKind.UNLOAD):
@@ -222,7 +228,7 @@ class Bot:
         """Tell a plugin that it is in force, and that the bot is in the room, one after the other."""
         self._unwelcomed.discard(part)
         kinds = [kind for kind in (EventKind.LOAD, EventKind.CONNECTED) if part.handlers(kind)]
-        events = [(part.handlers(kind), [self._event(kind)]) for kind in kinds]
+        events = [(part.handlers(kind), [self._event(part.source, kind)]) for kind in kinds]
 
         async def welcome() -> None:
             for handlers, event in events:
@@ -252,7 +258,7 @@ class Bot:
 
     async def _tick(self, source: str, timer: PluginTimer, ended: asyncio.Event) -> None:
         try:
-            await self._handle(source, timer.handler, self._event(EventKind.TIMER))
+            await self._handle(source, timer.handler, self._event(source, EventKind.TIMER))
         finally:
             ended.set()
 
@@ -266,8 +272,16 @@ class Bot:
         return [(user, await self._display_names.name(user)) for user in users]
 
     def forget_user(self, user: int) -> None:
-        """Delete the stored name of a user."""
+        """Delete the stored name of a user, and what plugins keep of them."""
         self._display_names.forget(user)
+        for document in self._kept.values():
+            document.forget(user)
+
+    def _store(self, source: str) -> PluginStore:
+        """What a file or package keeps of the room."""
+        if source not in self._kept:
+            self._kept[source] = PluginDocument(source, self._documents)
+        return PluginStore(self._kept[source])
 
     async def settle(self) -> None:
         """Return when all that was begun has ended, or waits for an answer: commands, event handlers and answers."""
@@ -437,6 +451,7 @@ class Bot:
             people=self._display_names,
             rave=self._rave,
             dialogue=Dialogue(self._questions, command.source),
+            store=self._store(command.source),
         )
 
     async def _run(self, context: Context) -> None:
@@ -506,7 +521,7 @@ class Bot:
     ) -> None:
         handlers = part.handlers(kind)
         if self._room and handlers:
-            events = [self._event(kind, user, message) for user in users]
+            events = [self._event(part.source, kind, user, message) for user in users]
             if not self._tasks(part.source, self._background_tasks).start(
                 self._handle_all, part.source, handlers, events
             ):
@@ -519,7 +534,9 @@ class Bot:
             where = f" for {source}" if source else ""
             log.warning("too many event handlers are running: %s is lost%s, more may be", kind, where)
 
-    def _event(self, kind: EventKind, user_id: int | None = None, message: ChatMessage | None = None) -> Event:
+    def _event(
+        self, source: str, kind: EventKind, user_id: int | None = None, message: ChatMessage | None = None
+    ) -> Event:
         room = self._room
         mentions = message.mentions if message else ()
         reply_to = message.reply_to if message else None
@@ -533,6 +550,7 @@ class Bot:
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,
+            store=self._store(source),
         )
 
     def _present(self, error: RaveError) -> str:

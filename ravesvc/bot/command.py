@@ -23,6 +23,7 @@ from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Member, Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.picture import Media
@@ -313,6 +314,7 @@ class Context:
         settings: those of the room.
         rave: what can be asked of Rave for this room.
         dialogue: what this run asks; see `ask` and `answers`.
+        store: what the file or package of the command keeps of the room.
     """
 
     command: Command
@@ -333,6 +335,7 @@ class Context:
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
     dialogue: Dialogue = field(repr=False)
+    store: PluginStore = field(repr=False)
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.common.picture import Media
 from ravesvc.room.chat import ChatMessage, Mention
 
@@ -41,6 +42,7 @@ class Event:
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
         rave: what can be asked of Rave for this room.
+        store: what the file or package of the handler keeps of the room.
     """
 
     kind: EventKind
@@ -52,6 +54,7 @@ class Event:
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
+    store: PluginStore = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""

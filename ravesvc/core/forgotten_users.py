@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ravesvc.store.forget import without_users
+from ravesvc.common.forget import without_users
 
 # Seconds for which a forgotten user is removed from the writes of a bot that has not confirmed it. A bot that hangs
 # is replaced long before that.

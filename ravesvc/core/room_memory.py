@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from ravesvc.common.forget import mentions, without_users
 from ravesvc.common.text import count
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.translation import gettext as _
@@ -24,7 +25,6 @@ from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_quota import RoomQuota
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.cached_store import CachedStore, now
-from ravesvc.store.forget import mentions, without_users
 from ravesvc.store.model import Store
 from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument, is_name, parse, size, to_text
 

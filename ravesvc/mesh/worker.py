@@ -111,6 +111,7 @@ class Worker:
             typing_delay=settings.typing_delay,
             lookup=self._names,
             rave=rave,
+            documents=parent,
             ignored_users=settings.ignored_users,
             on_plugin_failure=self._plugins.report_failure,
         )

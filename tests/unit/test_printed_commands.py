@@ -96,11 +96,12 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = manual.programs((manual.ROOT / "docs/commands.md").read_text())
-    roll, team, coin, order, ordering, welcome, stretch, trial = programs
+    roll, team, coin, order, ordering, points, welcome, stretch, trial = programs
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
     (tmp_path / "coin.py").write_text(coin)
     (tmp_path / "order.py").write_text(order)
+    (tmp_path / "points.py").write_text(points)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
     monkeypatch.chdir(tmp_path)
@@ -118,6 +119,10 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert told.startswith("A coin has no such side. Write heads or tails (error ")
             assert await room.say("?flip") == ["Sorry, the coin is lost"]
             assert await room.say("?flip", user="Bob") == ["?flip can be used again in 10 s"]
+            room.load("points.py")
+            assert await room.say("?points") == ["No points yet"]
+            assert await room.say("?point") == ["1 of 1 points are yours"]
+            assert await room.say("?points") == ["Ann: 1"]
             room.load("team.py")
             assert await room.say("?remind 1h30min The  tea") == ["In 5400 seconds: The  tea"]
             assert await room.say("?squad Blue @Ann") == ["Team blue: Ann"]

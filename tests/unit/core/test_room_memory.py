@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from ravesvc.common.forget import without_users
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.cached_store import CachedStore
-from ravesvc.store.forget import without_users
 from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser
 from ravesvc.store.room_document import DocumentKind, RoomDocument
 from tests.unit.conftest import until

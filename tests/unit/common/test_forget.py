@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ravesvc.common.forget import mentions, without_users
 from ravesvc.errors import RaveError
 from ravesvc.store import room_document
-from ravesvc.store.forget import mentions, without_users
 
 ANN, BOB = 900000001, 900000002
 

@@ -10,7 +10,8 @@
 
     asyncio.run(main())
 
-The bot is the real one; the room is made up, and so is the clock, so that no test has to wait for a cooldown.
+The bot is the real one; the room is made up, and so is the clock, so that no test has to wait: `room.run_for` lets
+time pass. A failure of a plugin fails the test, see `FakeRoom.failures`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.bot import builtin, video_commands
@@ -32,6 +34,7 @@ from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
+from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
 from ravesvc.bot.plugins import load_file
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.token_bucket import Rate
@@ -47,8 +50,18 @@ _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT_USER_ID = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
 # Of the event loop, until a task that was woken has started another.
-_TURNS = 5
+_TURNS = 20
 _NO_LIMIT = Rate(1_000_000, 1.0)
+
+_sleep_in_real_time = asyncio.sleep
+# The rooms that are open, by the plugins that are loaded in them: those sleep by the clock of their room.
+_rooms: dict[PluginTasks, FakeRoom] = {}
+
+
+def _sleep(delay: float, result: Any = None) -> Coroutine[Any, Any, Any]:
+    """In place of asyncio.sleep, while a room is open."""
+    room = _rooms.get(sys._getframe(1).f_globals.get(OWNER, None))  # type: ignore[arg-type]
+    return room._sleep_of_plugin(delay, result) if room and delay > 0 else _sleep_in_real_time(delay, result)
 
 
 class FakeRave:
@@ -164,7 +177,7 @@ class FakeRoom:
     Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
 
     Users exist as soon as they are named, and have ids from 2 on in that order. Each method that makes something
-    happen returns the messages that the bot sends in answer, once all that it has started is done.
+    happen returns the messages that the bot sends in answer, once all that it has started is done or sleeps.
 
     Attributes:
         own_user_id: the user id of the bot.
@@ -173,6 +186,8 @@ class FakeRoom:
         service: the documents that the bot has saved, and the videos that it finds.
         media: the pictures that the bot has sent.
         unasked: what the bot has said between two such methods, as by `on_load` and `on_connected` of a loaded file.
+        failures: what commands and handlers of plugins have failed with: the lines that `ravectl refresh` shows. At
+            the end of the `async with` each one that is still there is an AssertionError.
     """
 
     own_user_id = _BOT_USER_ID
@@ -186,6 +201,7 @@ class FakeRoom:
         self.service = FakeService()
         self.media: list[Media] = []
         self.unasked: list[str] = []
+        self.failures: list[str] = []
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT_USER_ID}
         self._sent: list[str] = []
@@ -209,6 +225,7 @@ class FakeRoom:
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
             sleep=self._sleep,
+            on_plugin_failure=lambda source, what: self.failures.append(f"{source}: {what}"),
         )
         # Player and video commands use no other method of it.
         backend = cast(Backend, self.service)
@@ -220,13 +237,14 @@ class FakeRoom:
         await self.connect()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for plugin in self._plugins:
-            await self._bot.end_plugin(plugin)
-            await plugin.tasks.close()
+            await self._end(plugin)
         self.unasked += await self._settle()
         await self._player.close()
         await self._bot.close()
+        if kind is None and self.failures:
+            raise AssertionError("\n".join(self.failures))
 
     def load(self, file: str | Path) -> None:
         """Load a file of commands as a bot does, but without a check of its owner.
@@ -238,18 +256,42 @@ class FakeRoom:
         plugin = load_file(Path(file), reserved)
         self._plugins.append(plugin)
         self._registry.include(self._plugins)
+        _rooms[plugin.tasks] = self
+        asyncio.sleep = _sleep
         self._bot.start_plugin(plugin)
+
+    async def unload(self, file: str | Path) -> list[str]:
+        """The file is gone at a refresh. Returns what the bot says at that."""
+        (plugin,) = [each for each in self._plugins if each.source == str(file)]
+        self._plugins.remove(plugin)
+        self._registry.include(self._plugins)
+        self.unasked += await self._settle()
+        await self._end(plugin)
+        return await self._settle()
+
+    async def reload(self, file: str | Path) -> list[str]:
+        """The file has changed at a refresh. Returns what the bot says at that; raises as `load`."""
+        said = await self.unload(file)
+        self.load(file)
+        return said + await self._settle()
+
+    async def _end(self, plugin: Registry) -> None:
+        await self._bot.end_plugin(plugin)
+        await plugin.tasks.close()
+        del _rooms[plugin.tasks]
+        if not _rooms:
+            asyncio.sleep = _sleep_in_real_time
 
     def user_id(self, user: str) -> int:
         """The id of a user."""
         return self._ids.setdefault(user, len(self._ids) + 2)
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock on by `seconds`, for cooldowns and videos; see `run_for` for timers."""
+        """Move the clock on by `seconds`, for cooldowns and videos; see `run_for` for timers and sleeps."""
         self._now_s += seconds
 
     async def run_for(self, seconds: float) -> list[str]:
-        """Let time pass, and return what the bot says by itself meanwhile, as by `@every`."""
+        """Let time pass, and return what the bot says meanwhile: what has slept, `@every`, and so on."""
         self.unasked += await self._settle()
         end = self._now_s + seconds
         replies: list[str] = []
@@ -352,7 +394,12 @@ class FakeRoom:
         """asyncio.sleep by the clock of the room."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now_s + seconds, next(self._messages), woken))
-        await woken
+        with self._bot.idle.waiting():
+            await woken
+
+    async def _sleep_of_plugin(self, seconds: float, result: Any) -> Any:
+        await self._sleep(seconds)
+        return result
 
     def _wake(self) -> None:
         """End the sleep of those whose time has come."""

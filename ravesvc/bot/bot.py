@@ -23,7 +23,7 @@ from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.error_text import Audience, present
-from ravesvc.common.task_group import Tasks
+from ravesvc.common.task_group import Idle, Tasks
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.translation import ENGLISH, joined, load
 from ravesvc.common.translation import gettext as _
@@ -59,6 +59,7 @@ class Bot:
             first ones: until then the bot refuses all commands.
         ignored_users: the bot ignores their messages unless they are admins; may be replaced at any time.
         outbox: for messages that are no answer.
+        idle: which of the tasks that run handlers do nothing but wait.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class Bot:
         # Plugins in force whose `on_load` waits for a room.
         self._unwelcomed: set[Registry] = set()
         self._sleep = sleep
-        self._questions = Questions(clock, sleep)
+        self.idle = Idle()
+        self._questions = Questions(clock, sleep, self.idle)
         self._documents = documents
         # By source.
         self._kept: dict[str, PluginDocument] = {}
@@ -284,7 +286,7 @@ class Bot:
         return PluginStore(self._kept[source])
 
     async def settle(self) -> None:
-        """Return when all that was begun has ended, or waits for an answer: commands, event handlers and answers."""
+        """Return when all that was begun has ended or does nothing but wait: commands, event handlers and answers."""
         # A command may start further tasks, so look a second time.
         for _round in range(2):
             for tasks in (
@@ -293,7 +295,7 @@ class Bot:
                 self._admin_command_tasks,
                 self._background_tasks,
             ):
-                await self._questions.settle(tasks)
+                await self.idle.settle(tasks)
 
     def on_chat(self, message: ChatMessage) -> None:
         """Run the command in a message, or else the handlers for messages."""
@@ -460,7 +462,7 @@ class Bot:
         incident = new_incident()
         try:
             async with asyncio.timeout(self._limits.handler_timeout_s if seconds is None else seconds) as limit:
-                context.dialogue.limit = limit
+                context.dialogue.begin(limit)
                 await command.handler(context)
         except RaveError as error:
             is_exempt = message.sender in context.permissions.admins and not command.cooldown.admins

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from ravesvc.common.task_group import Tasks
+from ravesvc.common.task_group import Idle
 from ravesvc.common.translation import gettext as _
+from ravesvc.common.waiting import first_of
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import ChatMessage
 
@@ -47,22 +47,11 @@ class Questions:
         clock: of the room, monotonic, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]], idle: Idle) -> None:
         self.clock = clock
         self._sleep = sleep
+        self._idle = idle
         self._open: list[Question] = []
-        self._asking: set[asyncio.Task[Any]] = set()
-        # Set whenever another task waits for an answer, or one less.
-        self._changed = asyncio.Event()
-
-    async def settle(self, tasks: Tasks) -> None:
-        """Return when all of these tasks have ended, or wait for an answer."""
-        while busy := tasks.running - self._asking:
-            self._changed.clear()
-            changed = asyncio.ensure_future(self._changed.wait())
-            await asyncio.wait((*busy, changed), return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
-            await asyncio.gather(changed, return_exceptions=True)
 
     def take(self, message: ChatMessage) -> bool:
         """Give a message to the questions that it may answer; True if it is for one alone, and for nothing else.
@@ -94,35 +83,24 @@ class Questions:
 
     async def wait(self, question: Question, seconds: float) -> None:
         """Return when there is a message for the question, when it has ended, or after that time."""
-        task = asyncio.current_task()
-        assert task, "questions are asked by tasks"
-        arrived = asyncio.ensure_future(question.arrived.wait())
-        late = asyncio.ensure_future(self._sleep(seconds))
-        self._asking.add(task)
-        self._changed.set()
-        try:
-            await asyncio.wait((arrived, late), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._asking.discard(task)
-            self._changed.set()
-            arrived.cancel()
-            late.cancel()
-            await asyncio.gather(arrived, late, return_exceptions=True)
+        with self._idle.waiting():
+            await first_of(question.arrived.wait(), self._sleep(seconds))
 
 
 class Dialogue:
-    """What one run of a command asks.
-
-    Attributes:
-        limit: of the time of that run; it rests while a question waits. None before the run.
-    """
+    """What one run of a command asks."""
 
     def __init__(self, questions: Questions, source: str) -> None:
         """`source` is the file or package of the command."""
-        self.limit: asyncio.Timeout | None = None
         self._questions = questions
         self._source = source
         self._left_s = MAX_WAIT_S
+        self._limit: asyncio.Timeout | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def begin(self, limit: asyncio.Timeout) -> None:
+        """The current task is that of the run; its time is limited, and rests while a question of it waits."""
+        self._limit, self._task = limit, asyncio.current_task()
 
     @asynccontextmanager
     async def asking(self, user: int | None, seconds: float) -> AsyncIterator[Callable[[], Awaitable[ChatMessage]]]:
@@ -156,13 +134,18 @@ class Dialogue:
     @asynccontextmanager
     async def _resting(self) -> AsyncIterator[None]:
         """Within it the time of the run rests, and that for all of its questions passes."""
-        assert self.limit, "the run has begun"
-        loop, begun, when = asyncio.get_running_loop(), self._questions.clock(), self.limit.when()
-        left = None if when is None else when - loop.time()
-        self.limit.reschedule(None)
-        try:
+        begun = self._questions.clock()
+        # A task that the run has started has no limit of its own, and may outlive the run.
+        limit = self._limit if asyncio.current_task() is self._task else None
+        when = limit.when() if limit else None
+        if limit is None or when is None:
             yield
-        finally:
-            self._left_s = max(0.0, self._left_s - (self._questions.clock() - begun))
-            if left is not None:
-                self.limit.reschedule(loop.time() + left)
+        else:
+            loop = asyncio.get_running_loop()
+            left = when - loop.time()
+            limit.reschedule(None)
+            try:
+                yield
+            finally:
+                limit.reschedule(loop.time() + left)
+        self._left_s = max(0.0, self._left_s - (self._questions.clock() - begun))

@@ -79,7 +79,10 @@ class PluginDocument:
         if self._text is None:
             self._text = self._without_forgotten(await self._documents.read_document(self._name) or "{}")
         found = json.loads(self._text)
-        return found if isinstance(found, dict) else {}
+        # Only an import can have brought what this has not written.
+        return (
+            {key: value for key, value in found.items() if isinstance(value, dict)} if isinstance(found, dict) else {}
+        )
 
     def _without_forgotten(self, text: str) -> str:
         return json.dumps(without_users(json.loads(text), self._forgotten)[0]) if self._forgotten else text
@@ -118,7 +121,7 @@ class PluginStore:
     async def users(self) -> dict[int, dict[str, Json]]:
         """The values of all users in this room, by user id."""
         found = (await self._document.read()).get(_USERS, {})
-        return {int(user): values for user, values in found.items()}
+        return {int(user): values for user, values in found.items() if user.isdecimal() and isinstance(values, dict)}
 
     async def set(self, key: str, value: Json) -> None:
         """Keep a value, in place of the former one; it is safe with the service when this returns."""
@@ -148,8 +151,11 @@ class PluginStore:
         if self._user is None:
             return values.setdefault(_ROOM, {})
         self._document.know(self._user)
-        found: dict[str, Json] = values.setdefault(_USERS, {}).setdefault(str(self._user), {})
-        return found
+        users, user = values.setdefault(_USERS, {}), str(self._user)
+        if not isinstance(users.get(user), dict):
+            users[user] = {}
+        mine: dict[str, Json] = users[user]
+        return mine
 
 
 def _to_text(values: Json) -> str:

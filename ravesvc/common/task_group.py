@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 P = ParamSpec("P")
@@ -35,3 +36,34 @@ class Tasks:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+
+class Idle:
+    """Knows which tasks do nothing but wait, for time or for somebody."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Task[Any]] = set()
+        # Set whenever another task waits, or one less.
+        self._changed = asyncio.Event()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within it the current task does nothing but wait."""
+        task = asyncio.current_task()
+        assert task, "a task waits"
+        self._waiting.add(task)
+        self._changed.set()
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+            self._changed.set()
+
+    async def settle(self, tasks: Tasks) -> None:
+        """Return when all of these tasks have ended, or wait."""
+        while busy := tasks.running - self._waiting:
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            await asyncio.wait((*busy, changed), return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            await asyncio.gather(changed, return_exceptions=True)

@@ -113,12 +113,15 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             room.load("welcome.py")
             assert await room.join("Ann") == ["Welcome, Ann!"]
             room.load("stretch.py")
-            assert await room.run_for(1800) == ["Time to stretch!"]
+            assert await room.run_for(1800) == ["1 min of 3", "2 min of 3", "3 min of 3", "Time to stretch!"]
             room.load("coin.py")
             (told,) = await room.say("?flip edge")
             assert told.startswith("A coin has no such side. Write heads or tails (error ")
             assert await room.say("?flip") == ["Sorry, the coin is lost"]
             assert await room.say("?flip", user="Bob") == ["?flip can be used again in 10 s"]
+            (failure,) = room.failures
+            assert failure == "coin.py: the command flip failed: RuntimeError"
+            room.failures.clear()
             room.load("points.py")
             assert await room.say("?points") == ["No points yet"]
             assert await room.say("?point") == ["1 of 1 points are yours"]

@@ -222,3 +222,74 @@ async def test_videos_play_where_a_test_shows_them() -> None:
         await room.show("https://rave.example/videos/link/film-1")
         assert await room.say("?nowplaying") == ["Playing: A short film, at 0:00 of 1:00\nAsked for by Ann"]
         assert (await room.say("?play https://films.example/2"))[0].startswith("There is no such video")
+
+
+SLEEPS = """
+import asyncio
+from ravesvc.commands import command, on_load, on_unload
+
+@command("tea", "Makes tea.")
+async def tea(context):
+    await context.reply("Wait for it")
+    await asyncio.sleep(180)
+    await context.reply("Tea!")
+
+@command("fails", "Fails.")
+async def fails(context):
+    raise KeyError
+
+@on_load
+async def load(event):
+    await event.send("here")
+
+@on_unload
+async def unload(event):
+    await event.send("gone")
+"""
+
+
+async def test_a_plugin_sleeps_by_the_clock_of_its_room(tmp_path: Path) -> None:
+    (tmp_path / "tea.py").write_text(SLEEPS)
+    real = asyncio.sleep
+    async with FakeRoom() as room, FakeRoom() as other:
+        room.load(tmp_path / "tea.py")
+        other.load(tmp_path / "tea.py")
+        assert await room.say("?tea") == ["Wait for it"]
+        assert await other.say("?tea") == ["Wait for it"]
+        assert await room.run_for(179) == []
+        assert await room.run_for(1) == ["Tea!"]
+        assert await other.run_for(180) == ["Tea!"]
+        # What is no plugin's takes its time.
+        await asyncio.sleep(0.001)
+    assert asyncio.sleep is real
+
+
+async def test_a_file_is_loaded_anew_as_by_a_refresh(tmp_path: Path) -> None:
+    file = tmp_path / "tea.py"
+    file.write_text(SLEEPS)
+    async with FakeRoom() as room:
+        room.load(file)
+        file.write_text(SLEEPS.replace("here", "here again"))
+        assert await room.reload(file) == ["gone", "here again"]
+        assert room.unasked == ["here"]
+        assert await room.unload(file) == ["gone"]
+        assert await room.say("?tea") == []
+
+
+async def test_a_failure_of_a_plugin_fails_the_test_unless_it_was_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "tea.py").write_text(SLEEPS)
+    with pytest.raises(AssertionError, match=r"tea\.py: the command fails failed: KeyError"):
+        async with FakeRoom() as room:
+            room.load(tmp_path / "tea.py")
+            await room.say("?fails")
+    async with FakeRoom() as room:
+        room.load(tmp_path / "tea.py")
+        await room.say("?fails")
+        (failure,) = room.failures
+        assert failure.endswith("tea.py: the command fails failed: KeyError")
+        room.failures.clear()
+    with pytest.raises(ZeroDivisionError):
+        async with FakeRoom() as room:
+            room.load(tmp_path / "tea.py")
+            await room.say("?fails")
+            1 / 0  # noqa: B018 - what the test itself fails with counts more

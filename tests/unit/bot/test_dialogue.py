@@ -10,6 +10,7 @@ from ravesvc.bot.dialogue import MAX_WAIT_S
 from ravesvc.testing import FakeRoom
 
 ORDER = """
+import asyncio
 from typing import Literal
 from ravesvc.commands import Member, NoAnswerError, command, on_message
 
@@ -58,7 +59,13 @@ async def quiz(context):
 async def bad(context):
     await context.ask("What?", dict)
 
-heard = []
+@command("later", "Asks in a task of its own.", seconds=1)
+async def later(context):
+    asyncio.create_task(ask_later(context))
+
+async def ask_later(context):
+    await asyncio.sleep(100)
+    await context.reply(await context.ask("Still there?"))
 
 @on_message
 async def hear(event):
@@ -172,3 +179,11 @@ async def test_the_questions_of_a_file_end_with_it(order: Path) -> None:
         room.load(order)
         await room.say("?order")
     assert any("loaded anew" in said for said in room.unasked)
+
+
+async def test_a_task_may_ask_when_its_command_has_ended(order: Path) -> None:
+    async with FakeRoom() as room:
+        room.load(order)
+        assert await room.say("?later") == []
+        assert await room.run_for(100) == ["Still there?"]
+        assert await room.say("yes") == ["yes"]

@@ -20,6 +20,14 @@ from tests.unit.conftest import until
 
 HEAD = "import asyncio\nfrom ravesvc.commands import command, every, on_connected, on_load, on_unload\n"
 
+
+def failures(room: FakeRoom) -> list[str]:
+    """Those of plugins so far, with the names of their files; the test has looked at them."""
+    found = [failure.rpartition("/")[2] for failure in room.failures]
+    room.failures.clear()
+    return found
+
+
 TALKER = """
 @on_load
 async def load(event):
@@ -182,6 +190,7 @@ async def wait():
         assert said == "Pong!", "the program itself may go on"
         await own.refresh("many.py", None)
         assert tasks_of_plugins() == []
+        assert failures(own.room) == ["many.py: the command many failed: RuntimeError"]
 
 
 async def test_timers_run_by_the_clock_and_end_with_the_file(tmp_path: Path) -> None:
@@ -239,6 +248,7 @@ async def tick(event):
         await own.refresh("tick.py", text)
         assert await own.room.run_for(120) == ["run 2"]
         assert "a handler of every failed in" in caplog.text
+        assert failures(own.room) == ["tick.py: a handler of every failed: KeyError"]
         caplog.clear()
 
 
@@ -325,4 +335,5 @@ async def test_a_file_explains_its_own_failures_and_they_are_named_all_the_same(
         (said,) = await own.room.say("?value")
         assert said.startswith("Something went wrong (error ")
         assert "the handler of errors of" in caplog.text
+        assert len(failures(own.room)) == 2
         caplog.clear()

@@ -80,9 +80,9 @@ class PluginDocument:
             self._text = self._without_forgotten(await self._documents.read_document(self._name) or "{}")
         found = json.loads(self._text)
         # Only an import can have brought what this has not written.
-        return (
-            {key: value for key, value in found.items() if isinstance(value, dict)} if isinstance(found, dict) else {}
-        )
+        if not isinstance(found, dict):
+            return {}
+        return {key: values for key, values in found.items() if isinstance(values, dict)}
 
     def _without_forgotten(self, text: str) -> str:
         return json.dumps(without_users(json.loads(text), self._forgotten)[0]) if self._forgotten else text

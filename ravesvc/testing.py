@@ -30,12 +30,12 @@ from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import BotInfo, Registry
-from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
 from ravesvc.bot.plugins import load_file
+from ravesvc.bot.reserved_names import reserved_names
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.token_bucket import Rate
 from ravesvc.common.video import Video
@@ -251,9 +251,7 @@ class FakeRoom:
 
         Raises any exception of the file, and `RaveError` (InvalidArgument) for commands that a bot would reject.
         """
-        reserved = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
-        reserved |= self._registry.owners()
-        plugin = load_file(Path(file), reserved)
+        plugin = load_file(Path(file), reserved_names() | self._registry.owners())
         self._plugins.append(plugin)
         self._registry.include(self._plugins)
         _rooms[plugin.tasks] = self

@@ -28,6 +28,20 @@ class EntryPoint(NamedTuple):
     version: str
 
 
+class PluginInfo(NamedTuple):
+    """What a bot has loaded.
+
+    Attributes:
+        source: the file or module.
+        version: that of the package; for a file a digest of its content.
+        commands: their names, in one text.
+    """
+
+    source: str
+    version: str
+    commands: str
+
+
 class Backend(Protocol):
     """The owner of admins, permissions, account, and of what rooms remember.
 

@@ -7,6 +7,7 @@ else: its previous version stays, all other files work, and the error with its f
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import logging
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
-from ravesvc.bot.backend import EntryPoint
+from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command import Registry
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks, watch_tasks
 from ravesvc.bot.registration import registering
@@ -37,6 +38,8 @@ _MAX_ERROR_CHARS = 300
 _MAX_ERRORS = 16
 # That many are named. All of them run.
 _MAX_LOADED = 64
+# Of a digest, which tells the versions of one file apart.
+_VERSION_BYTES = 4
 
 
 class Sources(NamedTuple):
@@ -64,16 +67,21 @@ class Runs(Protocol):
 
 
 class _FoundCommands(NamedTuple):
-    """Something to load. Nothing has to be done as long as `edition` is the same; `execute` may raise anything."""
+    """Something to load. Nothing has to be done as long as `edition` is the same; `execute` may raise anything.
+
+    `version` tells people one edition from another.
+    """
 
     source: str
     module: str
     edition: bytes
+    version: str
     execute: Callable[[PluginTasks], None]
 
 
 class _Loaded(NamedTuple):
     edition: bytes
+    version: str
     registry: Registry
 
 
@@ -118,9 +126,12 @@ class PluginLoader:
         return [printable(error, _MAX_ERROR_CHARS) for error in errors[:_MAX_ERRORS]]
 
     @property
-    def loaded(self) -> list[str]:
-        """The files and modules whose plugins are in force, as paths and names; the first of too many."""
-        return [printable(source, _MAX_ERROR_CHARS) for source in sorted(self._loaded)[:_MAX_LOADED]]
+    def loaded(self) -> list[PluginInfo]:
+        """The files and modules whose plugins are in force; the first of too many."""
+        return [
+            PluginInfo(*(printable(text, _MAX_ERROR_CHARS) for text in (source, each.version, _names(each.registry))))
+            for source, each in sorted(self._loaded.items())[:_MAX_LOADED]
+        ]
 
     @property
     def unloaded(self) -> list[str]:
@@ -180,19 +191,13 @@ class PluginLoader:
         return loaded is not None and loaded.edition == found.edition
 
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
-        registry = Registry(found.source, taken)
-        watch_tasks()
         try:
-            with registering(registry), AlarmTimeout(_LOAD_TIMEOUT_S):
-                found.execute(registry.tasks)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-            self._record_load_error(
-                found.source, f"{_location(error, found.module) or found.source}: {_reason(error)}"
-            )
+            registry = _execute(found, taken)
+        except RaveError as error:
+            self._record_load_error(found.source, str(error))
             return None
-        names = ", ".join(command.name for command in registry.commands()) or "none"
-        log.info("Plugins read: %s (%s)", found.source, names)
-        return _Loaded(found.edition, registry)
+        log.info("Plugins read: %s (%s)", found.source, _names(registry) or "none")
+        return _Loaded(found.edition, found.version, registry)
 
     def _files(self) -> Iterator[_FoundCommands]:
         try:
@@ -210,7 +215,7 @@ class PluginLoader:
             except (OSError, RaveError) as error:
                 self._record_load_error(str(path), f"{path}: {_read_failure(error)}")
                 if loaded := self._loaded.get(str(path)):
-                    yield _FoundCommands(str(path), "", loaded.edition, _do_nothing)
+                    yield _FoundCommands(str(path), "", loaded.edition, loaded.version, _do_nothing)
 
     def _modules(self, entry_points: Iterable[EntryPoint]) -> Iterator[_FoundCommands]:
         # A package may name a module twice.
@@ -234,6 +239,22 @@ class PluginLoader:
             self._on_errors(errors)
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a file of plugins, of any owner. Raises `RaveError` (BadFile) with its path."""
+    try:
+        return _read_content(path)[0]
+    except (OSError, RaveError) as error:
+        raise RaveError(Code.BAD_FILE, f"{path}: {_read_failure(error)}") from error
+
+
+def execute(path: Path, content: bytes, taken: Mapping[str, str]) -> Registry:
+    """What a file with this content registers, which may have none of the commands in `taken`.
+
+    Raises `RaveError` (BadFile) with file and line of what is wrong.
+    """
+    return _execute(_file(path, content), taken)
+
+
 def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
     """What one file registers, which may have none of the commands in `taken`. Raises what the file raises."""
     registry = Registry(str(path), taken)
@@ -243,23 +264,46 @@ def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
     return registry
 
 
+def _execute(found: _FoundCommands, taken: Mapping[str, str]) -> Registry:
+    """What it registers. Raises `RaveError` (BadFile) with file and line of what is wrong."""
+    registry = Registry(found.source, taken)
+    watch_tasks()
+    try:
+        with registering(registry), AlarmTimeout(_LOAD_TIMEOUT_S):
+            found.execute(registry.tasks)
+    except (Exception, SystemExit) as error:
+        where = _location(error, found.module) or found.source
+        raise RaveError(Code.BAD_FILE, f"{where}: {_reason(error)}") from error
+    return registry
+
+
+def _names(registry: Registry) -> str:
+    return ", ".join(command.name for command in registry.commands())
+
+
 def _add_names(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
     for key in loaded.registry.owners():
         taken.setdefault(key, source)
 
 
 def _read(path: Path, owners: AbstractSet[int]) -> bytes:
+    """The content of a file of one of these users, which no other user may write. Raises OSError and `RaveError`."""
+    content, found = _read_content(path)
+    _require_owner(found, owners)
+    return content
+
+
+def _read_content(path: Path) -> tuple[bytes, os.stat_result]:
     # O_NONBLOCK: to open a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise RaveError(Code.BAD_FILE, "it is no regular file")
-        _require_owner(found, owners)
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:
         raise RaveError(Code.BAD_FILE, f"it is larger than {_MAX_FILE_BYTES // 1024} KiB")
-    return content
+    return content, found
 
 
 def _require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
@@ -291,7 +335,8 @@ def _file(path: Path, content: bytes) -> _FoundCommands:
                 sys.modules[name] = before
             raise
 
-    return _FoundCommands(str(path), name, content, execute)
+    version = hashlib.blake2b(content, digest_size=_VERSION_BYTES).hexdigest()
+    return _FoundCommands(str(path), name, content, version, execute)
 
 
 def _module(entry_point: EntryPoint) -> _FoundCommands:
@@ -305,7 +350,7 @@ def _module(entry_point: EntryPoint) -> _FoundCommands:
         for loaded in _loaded_modules(name):
             sys.modules[loaded].__dict__[OWNER] = tasks
 
-    return _FoundCommands(name, name, repr(entry_point).encode(), execute)
+    return _FoundCommands(name, name, repr(entry_point).encode(), entry_point.version, execute)
 
 
 def _read_failure(error: OSError | RaveError) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ravesvc import names
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block
+from ravesvc.bot.backend import PluginInfo
 from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core.inventory import Inventory
@@ -32,7 +33,7 @@ class WorkerState:
         connected_at: when it connected, in seconds of the monotonic clock; 0 while it is not connected.
         attempts: how many attempts to connect have failed in a row.
         last_error: its last error in words; empty if there is none.
-        plugins: the files and modules whose plugins are in force.
+        plugins: those that are in force.
         command_errors: what is wrong with the operator's plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server shows chat; empty until it has found that out.
@@ -49,7 +50,7 @@ class WorkerState:
     connected_at: float = 0.0
     attempts: int = 0
     last_error: str = ""
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[PluginInfo, ...] = ()
     command_errors: tuple[str, ...] = ()
     unshown: int = 0
     chat_form: str = ""
@@ -211,6 +212,6 @@ def command_errors(records: Iterable[MeshState]) -> list[str]:
     return sorted({error for record in records for error in record.worker.command_errors})[:MAX_ERRORS]
 
 
-def plugins(records: Iterable[MeshState]) -> list[str]:
-    """The files and modules whose plugins are in force in any mesh, each once, sorted."""
-    return sorted({plugin for record in records for plugin in record.worker.plugins})[:MAX_PLUGINS]
+def plugins(records: Iterable[MeshState]) -> list[tuple[PluginInfo, int]]:
+    """The plugins that are in force in any mesh, sorted, each version with the number of its meshes."""
+    return sorted(Counter(plugin for record in records for plugin in record.worker.plugins).items())[:MAX_PLUGINS]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravesvc import names
+from ravesvc.bot.backend import PluginInfo
 from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
 
-# Bounds: the number of errors of plugins, of the sources of plugins, and the largest count.
+# Bounds: the number of errors of plugins, of plugins, and the largest count.
 MAX_ERRORS = 16
 MAX_PLUGINS = 64
 MAX_COUNT = 2**32 - 1
@@ -29,7 +30,7 @@ class WorkerStatus:
         connected_s: for how many seconds.
         attempts: how many attempts to connect have failed in a row.
         last_error: its last error in words; empty if there is none.
-        plugins: the files and modules whose plugins are in force.
+        plugins: those that are in force.
         command_errors: what is wrong with the operator's plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server shows chat; empty until it has found that out.
@@ -41,7 +42,7 @@ class WorkerStatus:
     connected_s: float = 0.0
     attempts: int = 0
     last_error: str = ""
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[PluginInfo, ...] = ()
     command_errors: tuple[str, ...] = ()
     unshown: int = 0
     chat_form: str = ""
@@ -57,7 +58,7 @@ def read_status(answer: Mapping[str, Any]) -> WorkerStatus:
         connected_s=usec / 1_000_000 if isinstance(usec, int) and usec > 0 else 0.0,
         attempts=counted(answer.get("Attempts")),
         last_error=printable(answer.get("LastError"), names.MAX_REPORT_CHARS),
-        plugins=plugin_names(plugins if isinstance(plugins, list) else []),
+        plugins=plugin_infos(plugins if isinstance(plugins, list) else []),
         command_errors=error_texts(errors if isinstance(errors, list) else []),
         unshown=counted(answer.get("UnshownMessages")),
         chat_form=printable(answer.get("ChatForm"), 20),
@@ -76,6 +77,10 @@ def error_texts(errors: Sequence[object]) -> tuple[str, ...]:
     return tuple(printable(error, names.MAX_REPORT_CHARS) for error in errors[:MAX_ERRORS])
 
 
-def plugin_names(plugins: Sequence[object]) -> tuple[str, ...]:
-    """The files and modules of plugins from a worker's report, bounded in number and length."""
-    return tuple(printable(plugin, names.MAX_REPORT_CHARS) for plugin in plugins[:MAX_PLUGINS])
+def plugin_infos(plugins: Sequence[object]) -> tuple[PluginInfo, ...]:
+    """The plugins of a worker's report, bounded in number and length."""
+    return tuple(
+        PluginInfo(*(printable(text, names.MAX_REPORT_CHARS) for text in plugin))
+        for plugin in plugins[:MAX_PLUGINS]
+        if isinstance(plugin, list | tuple) and len(plugin) == len(PluginInfo._fields)
+    )

@@ -21,6 +21,7 @@ from ravesvc.ctl.commands import (
     migrate,
     overview,
     perm,
+    plugin,
     store,
     takeover,
 )
@@ -33,6 +34,7 @@ SECTIONS: dict[str, tuple[Commands, ...]] = {
     "The blocklist": (blocklist.COMMANDS,),
     "The account": (login.COMMANDS,),
     "Admins and permissions": (admin.COMMANDS, perm.COMMANDS, ignore.COMMANDS),
+    "Plugins": (plugin.GROUP,),
     "The store": (store.COMMANDS, store.GROUP, takeover.COMMANDS),
     "The configuration": (config.COMMANDS, doctor.COMMANDS),
     "Moving in": (migrate.COMMANDS,),

@@ -81,7 +81,7 @@ class BusLink:
             "Reconnects": Variant("u", status.reconnects),
             "Attempts": Variant("u", status.attempts),
             "LastError": Variant("s", printable(status.last_error, names.MAX_REPORT_CHARS)),
-            "Plugins": Variant("as", list(status.plugins)),
+            "Plugins": Variant("a(sss)", [list(plugin) for plugin in status.plugins]),
             "CommandErrors": Variant("as", list(status.command_errors)),
             "UnshownMessages": Variant("u", min(status.unshown, 2**32 - 1)),
             "ChatForm": Variant("s", status.chat_form),

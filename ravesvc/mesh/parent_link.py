@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ravesvc.bot.backend import Backend, EntryPoint
+from ravesvc.bot.backend import Backend, EntryPoint, PluginInfo
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.config.advice import Advice
@@ -71,7 +71,7 @@ class Status:
         reconnects: how often the connection was made anew.
         attempts: how many attempts to connect have failed in a row.
         last_error: why the last one failed, or the last connection ended, in words.
-        plugins: the files and modules whose plugins are in force.
+        plugins: those that are in force.
         command_errors: what is wrong with plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server is known to show chat; empty while that is not known.
@@ -85,7 +85,7 @@ class Status:
     reconnects: int
     attempts: int
     last_error: str
-    plugins: tuple[str, ...]
+    plugins: tuple[PluginInfo, ...]
     command_errors: tuple[str, ...]
     unshown: int
     chat_form: str

@@ -71,9 +71,9 @@ class WorkerObject(Interface):
 
         More keys may come. They are Connected (b), ConnectedUSec (t: for how long), Title (s), Server (s), Users (u),
         Reconnects (u), Attempts (u: failures in a row, those of earlier processes included), LastError (s), Plugins
-        (as: the files and modules whose plugins are in force), CommandErrors (as: what is wrong with plugins), Debug
-        (b), UnshownMessages (u: without an echo), ChatForm (s: request or notification, in which the server is known
-        to show chat, or empty).
+        (a(sss): files and modules, with their versions and the names of their commands), CommandErrors (as: what is
+        wrong with plugins), Debug (b), UnshownMessages (u: without an echo), ChatForm (s: request or notification, in
+        which the server is known to show chat, or empty).
         """
         return {**self.values(), **self._status()}
 

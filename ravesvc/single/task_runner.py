@@ -26,7 +26,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, WorkerReport
 from ravesvc.core.worker_events import ErrorReported, read_event
-from ravesvc.core.worker_status import WorkerStatus, error_texts, plugin_names
+from ravesvc.core.worker_status import WorkerStatus, error_texts, plugin_infos
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
@@ -162,7 +162,7 @@ class TaskRunner:
             connected_s=status.lasted,
             attempts=status.attempts,
             last_error=status.last_error,
-            plugins=plugin_names(status.plugins),
+            plugins=plugin_infos(status.plugins),
             command_errors=error_texts(status.command_errors),
             unshown=status.unshown,
             chat_form=status.chat_form,

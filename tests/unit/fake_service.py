@@ -115,7 +115,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
             "LoginStep": Variant("s", step),
             "Admins": Variant("u", admins),
             "Permissions": Variant("u", permissions),
-            "Plugins": Variant("as", []),
+            "Plugins": Variant("a(sssu)", []),
             "CommandErrors": Variant("as", []),
         }
 

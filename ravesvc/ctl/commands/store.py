@@ -13,6 +13,7 @@ from ravesvc.common.text import count
 from ravesvc.ctl.arguments import USER, YES
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, CommandGroup, Commands
+from ravesvc.ctl.commands import plugin
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
@@ -43,13 +44,11 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     """
     output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
-    for plugin in status["Plugins"]:
-        output.print_line(f"Plugin loaded: {plugin}")
+    for source in sorted({source for source, *_ in status["Plugins"]}):
+        output.print_line(f"Plugin loaded: {source}")
     if not status["Plugins"]:
         output.print_line("No bot has loaded a plugin.")
-    for error in status["CommandErrors"]:
-        output.print_error(f"plugins fail: {error}")
-    return Exit.FAILED if status["CommandErrors"] else Exit.OK
+    return plugin.print_errors(status)
 
 
 @COMMANDS.service_command("forget", USER)

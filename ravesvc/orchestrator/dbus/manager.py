@@ -79,7 +79,7 @@ STATUS_TYPES = {
     "Obstacle": "s",
     "Outages": "as",
     "Pauses": "as",
-    "Plugins": "as",
+    "Plugins": "a(sssu)",
     "Summary": "s",
 }
 
@@ -179,8 +179,9 @@ class ManagerObject(Interface):
         are Engine and Error of Store; BlocklistError (s), which is Error of Blocklist; States (a{su}), the number of
         meshes in each state; Blocks (a{su}), the number of entries of the blocklist for each reason; Obstacle (s),
         why no mesh is started, or empty; Outages (as), what most meshes fail by for no fault of their own, and Pauses
-        (as), which of Rave's hosts ask for a pause, a sentence each; Plugins (as), the files and modules whose
-        plugins are in force in any mesh; and Summary (s), the Status without what CommandErrors and ConfigNote say.
+        (as), which of Rave's hosts ask for a pause, a sentence each; Plugins (a(sssu)), what is in force in any mesh:
+        file or module, version, names of its commands, and in how many meshes; and Summary (s), the Status without
+        what CommandErrors and ConfigNote say.
         """
         reasons = Counter(block.reason.value for block in self._blocklist.announced.values())
         more = {
@@ -192,7 +193,7 @@ class ManagerObject(Interface):
             "Obstacle": str(self._discovery.obstacle or self._discovery.identity_refused or ""),
             "Outages": self._starts.outages.sentences()[:_MAX_SENTENCES],
             "Pauses": self._starts.pauses.all_words()[:_MAX_SENTENCES],
-            "Plugins": plugins(self._reconciler.records.values()),
+            "Plugins": [[*plugin, meshes] for plugin, meshes in plugins(self._reconciler.records.values())],
             "Summary": self._summary,
         }
         properties = {**self.values(), **self._account.values(), **self._permissions.values()}

@@ -106,6 +106,20 @@ def say(name: str, description: str) -> str:
 # Files.
 
 
+def test_a_version_is_named_with_its_commands(site: Site) -> None:
+    file = site.write("greet.py", GREET)
+    site.read()
+    first = site.own.loaded
+    site.write("greet.py", say("hi", "Says hi."))
+    site.read()
+    second = site.own.loaded
+    assert [(each.source, each.commands) for each in first + second] == [(str(file), "greet"), (str(file), "hi")]
+    assert len({each.version for each in first + second}) == 2
+    site.write("greet.py", GREET)
+    site.read()
+    assert site.own.loaded == first
+
+
 def test_files_come_change_and_go(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert site.read() == []
@@ -369,6 +383,7 @@ def test_modules_come_change_and_go(site: Site, packages: Path) -> None:
     site.modules = [EntryPoint("greet", "greetings.commands", "1.1")]
     site.read()
     assert site.description("greet") == "Another."
+    assert site.own.loaded == [("greetings.commands", "1.1", "greet")]
     site.modules = []
     assert site.read() == []
     site.modules = [EntryPoint("greet", "greetings.commands", "1.1")]

@@ -270,17 +270,21 @@ def test_what_is_wrong_with_plugins_is_told_once_however_many_meshes_say_it() ->
     assert command_errors([first, second]) == []
 
 
-def test_the_plugins_in_force_are_told_once_however_many_meshes_have_them() -> None:
+def test_each_version_of_a_plugin_is_told_once_with_the_number_of_its_meshes() -> None:
     first, second = MeshState("a"), MeshState("b")
-    first.worker.answer(status(Plugins=["/etc/y.py", "/etc/x.py"]), NOW)
-    second.worker.answer(status(Plugins=["/etc/x.py"]), NOW)
-    assert plugins([first, second, MeshState("c")]) == ["/etc/x.py", "/etc/y.py"]
+    x, y, newer = ("/etc/x.py", "1", "x"), ("/etc/y.py", "1", "y, z"), ("/etc/x.py", "2", "x")
+    first.worker.answer(status(Plugins=[list(y), list(x)]), NOW)
+    second.worker.answer(status(Plugins=[list(x)]), NOW)
+    assert plugins([first, second, MeshState("c")]) == [(x, 2), (y, 1)]
+    second.worker.answer(status(Plugins=[list(newer)]), NOW)
+    assert plugins([first, second]) == [(x, 1), (newer, 1), (y, 1)]
     first.worker.answer(status(), NOW)
     second.worker.answer(status(Plugins="/etc/x.py"), NOW)
     assert plugins([first, second]) == []
-    second.worker.answer(status(Plugins=["x\n" * 1000, *map(str, range(100))]), NOW)
-    assert len(second.worker.plugins) == 64
-    assert second.worker.plugins[0] == ("x?" * 1000)[:300]
+    odd = [["x\n" * 1000, 7, "z"], "x", ["x", "1"]]
+    second.worker.answer(status(Plugins=[*odd, *([str(number), "", ""] for number in range(100))]), NOW)
+    assert len(second.worker.plugins) == 62
+    assert second.worker.plugins[0] == (("x?" * 1000)[:300], "", "z")
 
 
 def test_plugins_of_a_bot_that_was_taken_over_do_no_harm() -> None:

@@ -225,11 +225,13 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
 def test_refresh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["refresh"]) == 0
     assert capsys.readouterr().out == "Read again: 2 admins, 1 command permission.\nNo bot has loaded a plugin.\n"
-    manager.status["Plugins"] = Variant("as", ["/etc/rave/commands.d/greet.py", "games_for_rave"])
+    greet, games = "/etc/rave/commands.d/greet.py", "games_for_rave"
+    found = [[greet, "0aa0", "greet", 1], [greet, "1bb1", "greet", 2], [games, "1.2", "", 3]]
+    manager.status["Plugins"] = Variant("a(sssu)", found)
     manager.status["CommandErrors"] = Variant("as", ["greet.py, line 3: SyntaxError: invalid syntax"])
     assert main(["refresh"]) == 1
     said = capsys.readouterr()
-    loaded = "Plugin loaded: /etc/rave/commands.d/greet.py\nPlugin loaded: games_for_rave\n"
+    loaded = f"Plugin loaded: {greet}\nPlugin loaded: {games}\n"
     assert said.out == f"Read again: 2 admins, 1 command permission.\n{loaded}"
     assert said.err == "ravectl: plugins fail: greet.py, line 3: SyntaxError: invalid syntax\n"
 

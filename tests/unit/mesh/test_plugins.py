@@ -50,7 +50,7 @@ def write(file: Path, text: str) -> None:
 
 async def loaded(bot: BotUnderTest, bus: Any) -> list[str]:
     (status,) = await ask(bus, bot.mesh, "GetStatus")
-    return list(status["Plugins"])
+    return [source for source, _, _ in status["Plugins"]]
 
 
 async def errors(bot: BotUnderTest, bus: Any) -> list[str]:

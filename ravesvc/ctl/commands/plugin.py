@@ -1,0 +1,77 @@
+"""ravectl plugin: what bots have loaded, and what a file has before they do."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, CommandGroup
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.ui import output
+
+GROUP = CommandGroup("plugin", "Look at plugins: commands and handlers of your own.")
+
+_FILES = Argument("files", nargs="+", metavar="FILE", help="a file with plugins")
+# Longer than a bot gives a file to load.
+_CHECK_TIMEOUT_S = 30
+
+
+def print_errors(status: Mapping[str, Any]) -> Exit:
+    """Show on standard error what GetStatus says is wrong with plugins; returns the exit status."""
+    for error in status["CommandErrors"]:
+        output.print_error(f"plugins fail: {error}")
+    return Exit.FAILED if status["CommandErrors"] else Exit.OK
+
+
+@GROUP.service_command("list")
+def _list(service: Service, _: argparse.Namespace) -> Exit:
+    """Show the plugins that are in force, and what is wrong with plugins.
+
+    Each line has a file or package, its version, in how many meshes it is in force, and its commands. The version of
+    a file is a digest of its content: two lines for one file say that some bots have not loaded the new one. Mistakes
+    are shown on standard error, and the exit status is then 1.
+
+    Example:
+        ravectl plugin list
+    """
+    (status,) = service.call("GetStatus")
+    if plugins := status["Plugins"]:
+        rows = [[source, version, str(meshes), commands or "-"] for source, version, commands, meshes in plugins]
+        output.print_table(["PLUGIN", "VERSION", "MESHES", "COMMANDS"], rows)
+    else:
+        output.print_line("No bot has loaded a plugin.")
+    return print_errors(status)
+
+
+@GROUP.local_command("check", _FILES)
+def _check(options: argparse.Namespace) -> Exit:
+    """Load files of plugins as a bot does, and show what they have, or what is wrong.
+
+    A mistake is named with file and line on standard error, and the exit status is then 1. The files are executed, by
+    root as the user nobody. Neither the service nor a bot is asked, so a file may be checked before it is put into
+    /etc/rave/commands.d. The name of a command that another plugin has is no mistake here.
+
+    Example:
+        ravectl plugin check greet.py
+    """
+    fine = [_is_fine(file) for file in options.files]
+    return Exit.OK if all(fine) else Exit.FAILED
+
+
+def _is_fine(file: str) -> bool:
+    command = [sys.executable, "-I", "-m", "ravesvc.bot.plugin_check", file]
+    try:
+        status = subprocess.run(  # noqa: S603 - words of ours, and a file that this user may execute anyway
+            command, stdin=subprocess.DEVNULL, timeout=_CHECK_TIMEOUT_S
+        ).returncode
+    except subprocess.TimeoutExpired:
+        output.print_problem(f"{file}: it is not loaded after {_CHECK_TIMEOUT_S} s")
+        return False
+    if status < 0:
+        output.print_problem(f"{file}: the process that loads it is killed by {signal.Signals(-status).name}")
+    return status == 0

@@ -1,0 +1,93 @@
+"""ravectl plugin: what bots have loaded, and what a file has before they do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ravesvc.bus import Variant
+from ravesvc.ctl.commands import plugin
+from ravesvc.ctl.main import main
+from tests.unit.fake_service import FakeManagerObject, FakeService
+
+PLUGIN = """
+from ravesvc.commands import command
+
+@command("roll", "Rolls a die.")
+async def roll(context): ...
+"""
+
+
+@pytest.fixture
+def manager(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManagerObject]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    fake = FakeService(bus_address)
+    fake.manager.set_status()
+    yield fake.manager
+    fake.stop()
+
+
+def test_a_version_of_a_plugin_is_shown_with_its_meshes_and_commands(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plugin", "list"]) == 0
+    assert capsys.readouterr().out == "No bot has loaded a plugin.\n"
+    greet = "/etc/rave/commands.d/greet.py"
+    found = [[greet, "0aa0", "greet", 1], [greet, "1bb1", "greet, hi", 20], ["games", "1.2", "", 21]]
+    manager.status["Plugins"] = Variant("a(sssu)", found)
+    assert main(["plugin", "list"]) == 0
+    assert [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()] == [
+        ["PLUGIN", "VERSION", "MESHES", "COMMANDS"],
+        [greet, "0aa0", "1", "greet"],
+        [greet, "1bb1", "20", "greet, hi"],
+        ["games", "1.2", "21", "-"],
+    ]
+    manager.status["CommandErrors"] = Variant("as", ["greet.py, line 3: SyntaxError: invalid syntax"])
+    assert main(["plugin", "list"]) == 1
+    assert capsys.readouterr().err == "ravectl: plugins fail: greet.py, line 3: SyntaxError: invalid syntax\n"
+
+
+@pytest.mark.process
+def test_all_files_are_checked_whatever_is_wrong_with_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "crash.py").write_text("import os; os.abort()")
+    (tmp_path / "fun.py").write_text(PLUGIN)
+    assert main(["plugin", "check", *(str(tmp_path / name) for name in ("crash.py", "none.py", "fun.py"))]) == 1
+    out, err = capfd.readouterr()
+    assert err.splitlines() == [
+        f"{tmp_path}/crash.py: the process that loads it is killed by SIGABRT",
+        f"{tmp_path}/none.py: it can't be read: No such file or directory",
+    ]
+    assert out.startswith(f"{tmp_path}/fun.py is fine.\n")
+    assert main(["plugin", "check", str(tmp_path / "fun.py")]) == 0
+
+
+@pytest.mark.process
+def test_one_that_never_ends_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plugin, "_CHECK_TIMEOUT_S", 0.01)
+    (tmp_path / "fun.py").write_text(PLUGIN)
+    assert main(["plugin", "check", str(tmp_path / "fun.py")]) == 1
+    assert capfd.readouterr().err == f"{tmp_path}/fun.py: it is not loaded after 0.01 s\n"
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has rights to give up")
+def test_root_gives_up_its_rights_before_a_file_is_executed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root")
+    secret.chmod(0o600)
+    file = tmp_path / "spy.py"
+    # Only root may read it, as a file that is being written.
+    file.write_text(f"import os\nprint(os.getresuid(), os.getgroups())\nopen({str(secret)!r})\n")
+    file.chmod(0o600)
+    command = [sys.executable, "-m", "ravesvc.bot.plugin_check", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == "(65534, 65534, 65534) []\n"
+    assert "line 3: PermissionError" in done.stderr

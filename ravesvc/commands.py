@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+from ravesvc.api.response import Response
 from ravesvc.bot.command import Answer, Context, PluginTimer
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.dialogue import NoAnswerError
@@ -44,6 +45,7 @@ __all__ = [
     "Per",
     "Permission",
     "Picture",
+    "Response",
     "UserError",
     "UserId",
     "command",

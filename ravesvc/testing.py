@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.response import DEFAULT_TIMEOUT_S, Response
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
@@ -134,6 +135,51 @@ class FakeRave:
         return Profile(name=f"User {user}", handle="", country="", bio="")
 
 
+class FakeHttp:
+    """Answers the requests of plugins to other servers. See `bot.http.Http`.
+
+    Attributes:
+        answers: by URL, what it is answered with, or fails with.
+        asked: all requests, in order: (method, URL, headers), and the JSON of a POST.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Response | RaveError] = {}
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
+    ) -> Response:
+        """See `Http`; no redirect is followed."""
+        self.asked.append(("GET", url, dict(headers or {})))
+        return self._answer(url)
+
+    async def post(
+        self,
+        url: str,
+        *,
+        json: Any,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> Response:
+        """See `Http`."""
+        self.asked.append(("POST", url, dict(headers or {}), json))
+        return self._answer(url)
+
+    def _answer(self, url: str) -> Response:
+        answer = self.answers.get(url)
+        if answer is None:
+            hint = "set room.http.answers[url] = Response(200, b'...')"
+            raise RaveError(Code.NETWORK, f"the test has no answer for {url}", hint=hint)
+        if isinstance(answer, RaveError):
+            raise answer
+        return answer
+
+
 class FakeService:
     """The service behind a bot, as far as its room needs it: documents, and videos, of which none has a picture.
 
@@ -182,7 +228,7 @@ class FakeRoom:
     Attributes:
         own_user_id: the user id of the bot.
         mesh_id: a made-up mesh id.
-        rave: the calls of the bot to Rave.
+        rave: the calls of the bot to Rave, and `http`: those of plugins to other servers, with their answers.
         service: the documents that the bot has saved, and the videos that it finds.
         media: the pictures that the bot has sent.
         unasked: what the bot has said between two such methods, as by `on_load` and `on_connected` of a loaded file.
@@ -198,6 +244,7 @@ class FakeRoom:
     ) -> None:
         """`admins` are users who may use the commands for admins."""
         self.rave = FakeRave()
+        self.http = FakeHttp()
         self.service = FakeService()
         self.media: list[Media] = []
         self.unasked: list[str] = []
@@ -221,6 +268,7 @@ class FakeRoom:
             typing_delay=0,
             lookup=self._display_names,
             rave=self.rave,
+            http=self.http,
             documents=self.service,
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,

@@ -34,12 +34,13 @@ _RETRYABLE = frozenset({Code.NETWORK, Code.TIMEOUT, Code.SERVER_ERROR, Code.RATE
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A whole answer: status, decoded body, and the texts of Retry-After and Date if there were any."""
+    """A whole answer: status, decoded body, and the texts of Retry-After, Date and Location if there were any."""
 
     status: int
     body: bytes = field(repr=False)
     retry_after: str | None = None
     date: str | None = None
+    location: str | None = None
 
 
 def retryable(error: RaveError) -> bool:

@@ -316,9 +316,8 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> HttpResponse:
         raise http.client.IncompleteRead(b"", response.length)
     headers = response.headers
     encoding = headers.get("Content-Encoding", "identity").lower()
-    return HttpResponse(
-        response.status, _decode(bytes(raw), encoding, max_bytes), headers.get("Retry-After"), headers.get("Date")
-    )
+    body = _decode(bytes(raw), encoding, max_bytes)
+    return HttpResponse(response.status, body, *map(headers.get, ("Retry-After", "Date", "Location")))
 
 
 def _exchange(

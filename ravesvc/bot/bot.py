@@ -32,6 +32,7 @@ from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
+    from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Bot:
         typing_delay: float,
         lookup: Lookup,
         rave: RoomApi,
+        http: Http,
         documents: Documents,
         ignored_users: Iterable[int] = (),
         limits: CommandLimits | None = None,
@@ -93,6 +95,7 @@ class Bot:
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
             rave: what can be asked of Rave for the mesh.
+            http: what can be asked of other servers.
             documents: where plugins keep what they know of the mesh.
             ignored_users: see the attribute.
             limits: the default ones if None.
@@ -120,6 +123,7 @@ class Bot:
         self._report_failure = on_plugin_failure
         self._display_names = DisplayNames(lookup, clock=clock)
         self._rave = rave
+        self._http = http
         self._seen_messages = SeenMessages()
         self._loop_guard = ReplyLoopGuard(clock)
         self.outbox = Outbox(
@@ -452,6 +456,7 @@ class Bot:
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,
+            http=self._http,
             dialogue=Dialogue(self._questions, command.source),
             store=self._store(command.source),
         )
@@ -552,6 +557,7 @@ class Bot:
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,
+            http=self._http,
             store=self._store(source),
         )
 

@@ -35,7 +35,8 @@ from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 
 if TYPE_CHECKING:
-    # A protocol: no process needs it to run, and each would be 16 kB heavier.
+    # Protocols: no process needs them to run, and each would be 16 kB heavier.
+    from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
 
 # Of a word that may be the name of a sub-command. No name is longer.
@@ -312,7 +313,7 @@ class Context:
         facts: about bot and mesh.
         now: the time on the clock of `facts`.
         settings: those of the room.
-        rave: what can be asked of Rave for this room.
+        rave: what can be asked of Rave for this room, and `http`: of other servers.
         dialogue: what this run asks; see `ask` and `answers`.
         store: what the file or package of the command keeps of the room.
     """
@@ -334,6 +335,7 @@ class Context:
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
+    http: Http = field(repr=False)
     dialogue: Dialogue = field(repr=False)
     store: PluginStore = field(repr=False)
 

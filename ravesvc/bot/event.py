@@ -14,6 +14,7 @@ from ravesvc.common.picture import Media
 from ravesvc.room.chat import ChatMessage, Mention
 
 if TYPE_CHECKING:
+    from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
 
 
@@ -41,7 +42,7 @@ class Event:
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
-        rave: what can be asked of Rave for this room.
+        rave: what can be asked of Rave for this room, and `http`: of other servers.
         store: what the file or package of the handler keeps of the room.
     """
 
@@ -54,6 +55,7 @@ class Event:
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
+    http: Http = field(repr=False)
     store: PluginStore = field(repr=False)
 
     async def display_name(self) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ravesvc.api.client import Api
 from ravesvc.api.dial import Ports
+from ravesvc.api.internet import Internet
+from ravesvc.api.plugin_http import PluginHttp
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
 from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
@@ -83,6 +85,7 @@ class Worker:
         parent = self._link.parent
         ports = Ports(settings.connect_ports, self._link.advice.apply)
         host = settings.servers.api_host
+        hosts = Internet(settings.tls, settings.proxy, host, ports)
         self._requests = RequestGuard(self._api, host, functools.partial(self._link.emit, "RateLimited"))
         self._departure = Departure(self._api, mesh, settings.leave_when_alone, self._link.emit)
         self._room_settings = SettingsKeeper(parent, self._use_settings)
@@ -98,7 +101,7 @@ class Worker:
             self._api,
             mesh,
             settings.unconfirmed_calls,
-            Uploads(settings.tls, settings.proxy, host, ports),
+            Uploads(hosts),
             asking=self._requests.request,
         )
         self._bot = Bot(
@@ -111,6 +114,7 @@ class Worker:
             typing_delay=settings.typing_delay,
             lookup=self._names,
             rave=rave,
+            http=PluginHttp(hosts),
             documents=parent,
             ignored_users=settings.ignored_users,
             on_plugin_failure=self._plugins.report_failure,

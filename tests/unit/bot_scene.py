@@ -20,7 +20,7 @@ from ravesvc.common.token_bucket import Rate
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.server_clock import ServerClock
-from ravesvc.testing import FakeRave, FakeService
+from ravesvc.testing import FakeHttp, FakeRave, FakeService
 
 BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
 DEVICE = "0123456789abcdef0123456789abcdef"
@@ -92,6 +92,7 @@ class Scene:
         builtin.register(self.registry)
         self._ids = itertools.count(1)
         self.rave = FakeRave()
+        self.http = FakeHttp()
         self.service = FakeService()
 
     async def lookup(self, ids: Sequence[int]) -> Mapping[int, str]:
@@ -111,6 +112,7 @@ class Scene:
             typing_delay=0,
             lookup=self.lookup,
             rave=self.rave,
+            http=self.http,
             documents=self.service,
             ignored_users=self.ignored,
             limits=self.limits,

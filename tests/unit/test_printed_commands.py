@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ravesvc.commands import Response
 from ravesvc.ctl import command_line
 from ravesvc.testing import FakeRoom
 from tests.integration import manual
@@ -96,17 +97,19 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = manual.programs((manual.ROOT / "docs/commands.md").read_text())
-    roll, team, coin, order, ordering, points, welcome, stretch, trial = programs
+    roll, team, coin, order, ordering, points, fact, asking, welcome, stretch, trial = programs
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
     (tmp_path / "coin.py").write_text(coin)
     (tmp_path / "order.py").write_text(order)
     (tmp_path / "points.py").write_text(points)
+    (tmp_path / "fact.py").write_text(fact)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
     monkeypatch.chdir(tmp_path)
     exec(trial, {})
     exec(ordering, {})
+    exec(asking, {})
 
     async def body() -> None:
         async with FakeRoom() as room:
@@ -126,6 +129,10 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.say("?points") == ["No points yet"]
             assert await room.say("?point") == ["1 of 1 points are yours"]
             assert await room.say("?points") == ["Ann: 1"]
+            room.load("fact.py")
+            room.http.answers["https://facts.example/big%20dogs"] = Response(404)
+            (told,) = await room.say("?fact big dogs")
+            assert told.startswith("There is no fact about that")
             room.load("team.py")
             assert await room.say("?remind 1h30min The  tea") == ["In 5400 seconds: The  tea"]
             assert await room.say("?squad Blue @Ann") == ["Team blue: Ann"]
@@ -145,7 +152,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
     places = [manual.ROOT, manual.ROOT / "ravesvc", manual.ROOT / "ravesvc/orchestrator"]
     places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration"]
     for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
-        assert any((place / name).is_file() for place in places) or name in ("order.py", "roll.py"), name
+        assert any((place / name).is_file() for place in places) or name in ("fact.py", "order.py", "roll.py"), name
 
 
 @pytest.mark.process

@@ -1,0 +1,144 @@
+"""Requests of plugins, within limits. Implements `ravesvc.bot.http.Http`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json as json_format
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin
+
+from ravesvc.api import internet
+from ravesvc.api.failures import HttpResponse
+from ravesvc.api.internet import Internet, Place
+from ravesvc.api.response import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Response
+from ravesvc.api.transport import HttpRequest
+from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.errors import Code, RaveError
+from ravesvc.version import __version__
+
+_MAX_ANSWER_BYTES = 1 << 20
+_MAX_REQUEST_BYTES = 256 << 10
+_MAX_AT_ONCE = 4
+_RATE = Rate(20, 1.0)
+_MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_HEADERS = 32
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_MAX_HEADER_CHARS = 8000
+# Those that say how the request itself is sent.
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-type"})
+
+
+class PluginHttp:
+    """The requests of all plugins of one bot."""
+
+    def __init__(self, hosts: Internet, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hosts = hosts
+        self._clock = clock
+        self._bucket = TokenBucket(_RATE, clock())
+        self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
+
+    async def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
+    ) -> Response:
+        """See `Http`."""
+        place, sent = _place(url, Code.INVALID_ARGUMENT), _headers(headers or {})
+        async with self._turn(place, timeout):
+            for _ in range(_MAX_REDIRECTS + 1):
+                answer = await self._send(
+                    place, HttpRequest("GET", place.target, sent, None, _MAX_ANSWER_BYTES), timeout
+                )
+                if answer.status not in _REDIRECTS or not answer.location:
+                    return Response(answer.status, answer.body)
+                url = _joined(url, answer.location)
+                former, place = place, _place(url, Code.BAD_DATA)
+                if place[:2] != former[:2]:
+                    # What proves to one server who asks is not for another.
+                    sent = _headers({})
+        raise RaveError(Code.BAD_DATA, f"{place.host} redirects us more than {_MAX_REDIRECTS} times", host=place.host)
+
+    async def post(
+        self,
+        url: str,
+        *,
+        json: Any,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
+    ) -> Response:
+        """See `Http`."""
+        place, body = _place(url, Code.INVALID_ARGUMENT), _body(json)
+        sent = _headers(headers or {}) | {"Content-Type": "application/json"}
+        async with self._turn(place, timeout):
+            request = HttpRequest("POST", place.target, sent, body, _MAX_ANSWER_BYTES)
+            answer = await self._send(place, request, timeout)
+        return Response(answer.status, answer.body)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, place: Place, seconds: float) -> AsyncIterator[None]:
+        """Within it one of the few requests at once is made, for so many seconds at most."""
+        if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
+            text = f"the timeout of a request is no number of seconds from 0 to {MAX_TIMEOUT_S:.0f}"
+            raise RaveError(Code.INVALID_ARGUMENT, text)
+        if wait := self._bucket.take(self._clock()):
+            left = math.ceil(wait)
+            text = "the bot has asked other servers too often"
+            raise RaveError(Code.RATE_LIMITED, text, hint=f"try again in {left} s", retry_after=left)
+        try:
+            async with asyncio.timeout(seconds), self._turns:
+                yield
+        except TimeoutError:
+            raise RaveError(Code.TIMEOUT, f"{place.host} did not answer in time", host=place.host) from None
+
+    async def _send(self, place: Place, request: HttpRequest, seconds: float) -> HttpResponse:
+        transport = self._hosts.transport(place, seconds)
+        try:
+            return await transport.send(request)
+        finally:
+            transport.close()
+
+
+def _place(url: object, code: Code) -> Place:
+    if isinstance(url, str) and (found := internet.parse(url)):
+        return found
+    # It may have a key in it, so it is not quoted.
+    raise RaveError(code, "that is no https URL that can be used")
+
+
+def _joined(url: str, location: str) -> str:
+    with contextlib.suppress(ValueError):
+        return urljoin(url, location)
+    return ""
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    if len(given) > _MAX_HEADERS or not all(itertools.starmap(_is_header, given.items())):
+        raise RaveError(Code.INVALID_ARGUMENT, "a header of the request can't be sent")
+    return {"User-Agent": f"ravesvc/{__version__}", "Accept-Encoding": "gzip", **given}
+
+
+def _is_header(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str) or not _HEADER_NAME.fullmatch(name):
+        return False
+    fits = value.isascii() and value.isprintable() and len(value) <= _MAX_HEADER_CHARS
+    return fits and name.lower() not in _OURS
+
+
+def _body(document: Any) -> bytes:
+    try:
+        body = json_format.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise RaveError(Code.INVALID_ARGUMENT, "what is to be sent is no JSON") from None
+    if len(body) > _MAX_REQUEST_BYTES:
+        what = f"a request has at most {_MAX_REQUEST_BYTES >> 10} KiB"
+        raise RaveError(Code.TOO_LARGE, what, hint="send less")
+    return body

@@ -185,11 +185,13 @@ class FakeService:
 
     Attributes:
         documents: JSON by name. To test a restart, give a new bot the documents of the former one.
+        shared: likewise what all rooms share. To test that, give both rooms the same.
         videos: the videos that a search can find by words of their titles, or a look-up by their links.
     """
 
     def __init__(self) -> None:
         self.documents: dict[str, str] = {}
+        self.shared: dict[str, str] = {}
         self.videos: list[Video] = []
 
     async def read_document(self, name: str) -> str | None:
@@ -199,6 +201,18 @@ class FakeService:
     async def write_document(self, name: str, text: str) -> None:
         """See `ravesvc.bot.backend.Backend`."""
         self.documents[name] = text
+
+    async def read_shared(self, name: str) -> tuple[str, str]:
+        """See `ravesvc.bot.backend.Backend`. The text itself is the version."""
+        text = self.shared.get(name, "")
+        return text, text
+
+    async def write_shared(self, name: str, text: str, version: str) -> bool:
+        """See `ravesvc.bot.backend.Backend`."""
+        is_current = self.shared.get(name, "") == version
+        if is_current:
+            self.shared[name] = text
+        return is_current
 
     async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
         """The videos whose titles have all of the words."""

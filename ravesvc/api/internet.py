@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ravesvc.api import tls
 from ravesvc.api.dial import Ports
 from ravesvc.api.transport import HttpTransport
+from ravesvc.common.translation import gettext as _
 from ravesvc.config import proxy as proxies
 from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
@@ -75,7 +76,7 @@ class Internet:
         def check(connected: socket.socket) -> None:
             # The address that was reached, not one that the name had before. Nothing has been sent there yet.
             if not may_be_anywhere and not is_public(connected.getpeername()[0]):
-                raise RaveError(Code.FORBIDDEN, f"{host} is not of the public internet", host=host)
+                raise RaveError(Code.FORBIDDEN, _("{host} is not of the public internet", host=host), host=host)
 
         return check
 

@@ -19,6 +19,7 @@ from ravesvc.api.internet import Internet, Place
 from ravesvc.api.response import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Response
 from ravesvc.api.transport import HttpRequest
 from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.version import __version__
 
@@ -54,7 +55,7 @@ class PluginHttp:
         """See `Http`."""
         place, sent = _place(url, Code.INVALID_ARGUMENT), _headers(headers or {})
         async with self._turn(place, timeout):
-            for _ in range(_MAX_REDIRECTS + 1):
+            for _redirect in range(_MAX_REDIRECTS + 1):
                 answer = await self._send(
                     place, HttpRequest("GET", place.target, sent, None, _MAX_ANSWER_BYTES), timeout
                 )
@@ -65,7 +66,8 @@ class PluginHttp:
                 if place[:2] != former[:2]:
                     # What proves to one server who asks is not for another.
                     sent = _headers({})
-        raise RaveError(Code.BAD_DATA, f"{place.host} redirects us more than {_MAX_REDIRECTS} times", host=place.host)
+        text = _("{host} redirects us more than {n} times", host=place.host, n=_MAX_REDIRECTS)
+        raise RaveError(Code.BAD_DATA, text, host=place.host)
 
     async def post(
         self,
@@ -87,17 +89,19 @@ class PluginHttp:
     async def _turn(self, place: Place, seconds: float) -> AsyncIterator[None]:
         """Within it one of the few requests at once is made, for so many seconds at most."""
         if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
-            text = f"the timeout of a request is no number of seconds from 0 to {MAX_TIMEOUT_S:.0f}"
+            text = _("the timeout of a request is no number of seconds from 0 to {n}", n=round(MAX_TIMEOUT_S))
             raise RaveError(Code.INVALID_ARGUMENT, text)
         if wait := self._bucket.take(self._clock()):
             left = math.ceil(wait)
-            text = "the bot has asked other servers too often"
-            raise RaveError(Code.RATE_LIMITED, text, hint=f"try again in {left} s", retry_after=left)
+            text = _("the bot has asked other servers too often")
+            hint = _("try again in {seconds} s", seconds=left)
+            raise RaveError(Code.RATE_LIMITED, text, hint=hint, retry_after=left)
         try:
             async with asyncio.timeout(seconds), self._turns:
                 yield
         except TimeoutError:
-            raise RaveError(Code.TIMEOUT, f"{place.host} did not answer in time", host=place.host) from None
+            text = _("{host} did not answer in time", host=place.host)
+            raise RaveError(Code.TIMEOUT, text, host=place.host) from None
 
     async def _send(self, place: Place, request: HttpRequest, seconds: float) -> HttpResponse:
         transport = self._hosts.transport(place, seconds)
@@ -111,7 +115,7 @@ def _place(url: object, code: Code) -> Place:
     if isinstance(url, str) and (found := internet.parse(url)):
         return found
     # It may have a key in it, so it is not quoted.
-    raise RaveError(code, "that is no https URL that can be used")
+    raise RaveError(code, _("that is no https URL that can be used"))
 
 
 def _joined(url: str, location: str) -> str:
@@ -122,7 +126,7 @@ def _joined(url: str, location: str) -> str:
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
     if len(given) > _MAX_HEADERS or not all(itertools.starmap(_is_header, given.items())):
-        raise RaveError(Code.INVALID_ARGUMENT, "a header of the request can't be sent")
+        raise RaveError(Code.INVALID_ARGUMENT, _("a header of the request can't be sent"))
     return {"User-Agent": f"ravesvc/{__version__}", "Accept-Encoding": "gzip", **given}
 
 
@@ -137,8 +141,8 @@ def _body(document: Any) -> bytes:
     try:
         body = json_format.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
-        raise RaveError(Code.INVALID_ARGUMENT, "what is to be sent is no JSON") from None
+        raise RaveError(Code.INVALID_ARGUMENT, _("what is to be sent is no JSON")) from None
     if len(body) > _MAX_REQUEST_BYTES:
-        what = f"a request has at most {_MAX_REQUEST_BYTES >> 10} KiB"
-        raise RaveError(Code.TOO_LARGE, what, hint="send less")
+        what = _("a request has at most {n} KiB", n=_MAX_REQUEST_BYTES >> 10)
+        raise RaveError(Code.TOO_LARGE, what, hint=_("send less"))
     return body

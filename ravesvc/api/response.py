@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 
 # Seconds for one request with its redirects.
@@ -42,4 +43,4 @@ class Response:
             return json.loads(self.body)
         # Of many lists within lists the parser makes a RecursionError.
         except (ValueError, RecursionError):
-            raise RaveError(Code.BAD_DATA, "the server has answered no JSON") from None
+            raise RaveError(Code.BAD_DATA, _("the server has answered no JSON")) from None

@@ -11,6 +11,8 @@ from ravesvc.common.video import Video
 
 # Bytes of JSON in UTF-8 that a document of a room may have.
 MAX_DOCUMENT_BYTES = 60 * 1024
+# With this the names of the documents of plugins begin.
+PLUGIN_PREFIX = "plugin-"
 
 
 class Counts(NamedTuple):
@@ -110,6 +112,15 @@ class Backend(Protocol):
 
         Raises InvalidArgument, too, when the room or the host has no place for it; RateLimited for more than one
         write in a second, in the long run.
+        """
+
+    async def read_shared(self, name: str) -> tuple[str, str]:
+        """A document that all rooms share as JSON, and its version; both are empty if there is none of that name."""
+
+    async def write_shared(self, name: str, text: str, version: str) -> bool:
+        """Put a JSON object or list in the place of a version of such a document.
+
+        False if it has another version by now. Raises as `write_document` does.
         """
 
     async def append_history(self, name: str, entry: str) -> None:

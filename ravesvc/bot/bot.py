@@ -20,7 +20,7 @@ from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import Permissions
-from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore
+from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore, RoomPluginDocument, SharedPluginDocument
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.common.error_text import Audience, present
 from ravesvc.common.task_group import Idle, Tasks
@@ -153,8 +153,8 @@ class Bot:
         self.idle = Idle()
         self._questions = Questions(clock, sleep, self.idle)
         self._documents = documents
-        # By source.
-        self._kept: dict[str, PluginDocument] = {}
+        # By source, and by what makes them.
+        self._kept: dict[tuple[str, Callable[[str, Documents], PluginDocument]], PluginDocument] = {}
 
     @property
     def room(self) -> RoomLike | None:
@@ -285,9 +285,17 @@ class Bot:
 
     def _store(self, source: str) -> PluginStore:
         """What a file or package keeps of the room."""
-        if source not in self._kept:
-            self._kept[source] = PluginDocument(source, self._documents)
-        return PluginStore(self._kept[source])
+        return self._kept_by(source, RoomPluginDocument)
+
+    def _shared(self, source: str) -> PluginStore:
+        """What a file or package keeps for all rooms."""
+        return self._kept_by(source, SharedPluginDocument)
+
+    def _kept_by(self, source: str, make: Callable[[str, Documents], PluginDocument]) -> PluginStore:
+        key = source, make
+        if key not in self._kept:
+            self._kept[key] = make(source, self._documents)
+        return PluginStore(self._kept[key])
 
     async def settle(self) -> None:
         """Return when all that was begun has ended or does nothing but wait: commands, event handlers and answers."""
@@ -459,6 +467,7 @@ class Bot:
             http=self._http,
             dialogue=Dialogue(self._questions, command.source),
             store=self._store(command.source),
+            shared=self._shared(command.source),
         )
 
     async def _run(self, context: Context) -> None:
@@ -559,6 +568,7 @@ class Bot:
             rave=self._rave,
             http=self._http,
             store=self._store(source),
+            shared=self._shared(source),
         )
 
     def _present(self, error: RaveError) -> str:

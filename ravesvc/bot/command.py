@@ -315,7 +315,7 @@ class Context:
         settings: those of the room.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         dialogue: what this run asks; see `ask` and `answers`.
-        store: what the file or package of the command keeps of the room.
+        store: what the file or package of the command keeps of the room, and `shared`: for all rooms.
     """
 
     command: Command
@@ -338,6 +338,7 @@ class Context:
     http: Http = field(repr=False)
     dialogue: Dialogue = field(repr=False)
     store: PluginStore = field(repr=False)
+    shared: PluginStore = field(repr=False)
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class Event:
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
-        store: what the file or package of the handler keeps of the room.
+        store: what the file or package of the handler keeps of the room, and `shared`: for all rooms.
     """
 
     kind: EventKind
@@ -57,6 +57,7 @@ class Event:
     rave: RoomApi = field(repr=False)
     http: Http = field(repr=False)
     store: PluginStore = field(repr=False)
+    shared: PluginStore = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""

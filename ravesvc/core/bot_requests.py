@@ -290,6 +290,18 @@ class BotRequests:
         with _in_chat_words(mesh):
             await self._memory.write_document(mesh, name, text)
 
+    async def read_shared(self, mesh: str, name: str) -> tuple[str, str]:
+        """A document of all rooms, and its version. Raises as `read_document`."""
+        if self._state.error:
+            raise RaveError(*_WORDS[Code.STORE])
+        with _in_chat_words(mesh):
+            return await self._memory.read_shared(mesh, name)
+
+    async def write_shared(self, mesh: str, name: str, text: str, version: str) -> bool:
+        """Put JSON in the place of that version; False if there is another by now. Raises as `read_document`."""
+        with _in_chat_words(mesh):
+            return await self._memory.write_shared(mesh, name, text, version)
+
     async def append_history(self, mesh: str, name: str, entry: str) -> None:
         """Add JSON to a history. Raises as `read_document`."""
         with _in_chat_words(mesh):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import logging
 import math
 import time
@@ -26,7 +27,16 @@ from ravesvc.core.room_quota import RoomQuota
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.cached_store import CachedStore, now
 from ravesvc.store.model import Store
-from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument, is_name, parse, size, to_text
+from ravesvc.store.room_document import (
+    ALL_ROOMS,
+    DocumentKind,
+    DocumentSize,
+    RoomDocument,
+    is_name,
+    parse,
+    size,
+    to_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +54,7 @@ _EXPIRY_S = 86400.0
 _FIRST_EXPIRY_S = 600.0
 # A room that is no longer in use is remembered for at least a day, because lists may be wrong for a while.
 _MIN_ROOM_RETENTION_S = 86400.0
+_VERSION_BYTES = 16
 
 
 class RoomMemory:
@@ -99,6 +110,30 @@ class RoomMemory:
         self._take(mesh, _WRITES)
         value = self._forgotten.left(mesh, _parsed(name, text))
         await self._change(lambda store: self._put(store, mesh, DocumentKind.DOCUMENT, name, value))
+
+    async def read_shared(self, mesh: str, name: str) -> tuple[str, str]:
+        """A document of all rooms as JSON, and its version; both are empty if there is none of that name."""
+        self._take(mesh, _READS)
+        return _version(await self._read(ALL_ROOMS, DocumentKind.DOCUMENT, name))
+
+    async def write_shared(self, mesh: str, name: str, text: str, version: str) -> bool:
+        """Put a JSON object or list in the place of a version of a document of all rooms.
+
+        Returns False, and changes nothing, if the document has another version by now.
+        """
+        self._take(mesh, _WRITES)
+        value = self._forgotten.left(mesh, _parsed(name, text))
+        written = False
+
+        async def write(store: Store) -> None:
+            nonlocal written
+            found = await store.read_document(ALL_ROOMS, DocumentKind.DOCUMENT, name)
+            if _version(found)[1] == version:
+                await self._put(store, ALL_ROOMS, DocumentKind.DOCUMENT, name, value)
+                written = True
+
+        await self._change(write)
+        return written
 
     async def append_history(self, mesh: str, name: str, text: str) -> None:
         """Add a JSON object to a history, with the time in its field `time`. The oldest entries are dropped."""
@@ -158,7 +193,11 @@ class RoomMemory:
             touched[each.mesh] = max(each.updated_at, touched.get(each.mesh, each.updated_at))
         in_use = self._in_use()
         latest = self._clock() - timedelta(seconds=max(self.retention, _MIN_ROOM_RETENTION_S))
-        gone = {mesh for mesh, at in touched.items() if in_use is not None and mesh not in in_use and at < latest}
+        gone = {
+            mesh
+            for mesh, at in touched.items()
+            if in_use is not None and mesh not in in_use and at < latest and mesh != ALL_ROOMS
+        }
         # By now the token buckets are full, and another host may have written to the store.
         self._rates.clear()
         self._quota = None
@@ -314,6 +353,13 @@ def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
         removed += here
         left.append(dataclasses.replace(document, text=to_text(value)) if here else document)
     return left, removed
+
+
+def _version(found: RoomDocument | None) -> tuple[str, str]:
+    """The text of a document, and what tells its versions apart."""
+    if found is None:
+        return "", ""
+    return found.text, hashlib.blake2b(found.text.encode(), digest_size=_VERSION_BYTES).hexdigest()
 
 
 def _parsed(name: str, text: str) -> Any:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ravesvc.bot.backend import MAX_DOCUMENT_BYTES
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, PLUGIN_PREFIX
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.room_document import DocumentKind, DocumentSize
+from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, DocumentSize
 
 _KIB = 1024
 
 # Bytes of JSON.
-_MAX_ROOM_BYTES = 128 * _KIB
+_MAX_ROOM_BYTES = 1024 * _KIB
+# Of one plugin in all rooms.
+_MAX_PLUGIN_BYTES = 10 * _KIB * _KIB
 _MAX_HOST_BYTES = 32 * _KIB * _KIB
 # What a room may have also when all rooms together have as much as they may.
 _SHARE = 16 * _KIB
 # Of one kind, in a room.
 _MAX_DOCUMENTS = 16
+
+_ALL_FULL = _("all rooms together keep as much as they may")
 
 
 class RoomQuota:
@@ -29,6 +33,8 @@ class RoomQuota:
     def __init__(self, documents: Iterable[DocumentSize]) -> None:
         self._rooms: dict[str, dict[tuple[DocumentKind, str], int]] = {}
         self._total = 0
+        # By name, of documents in all rooms.
+        self._names: dict[str, int] = {}
         for document in documents:
             self.note(document.mesh, document.kind, document.name, document.size)
 
@@ -46,9 +52,15 @@ class RoomQuota:
                 allowed=_kib(MAX_DOCUMENT_BYTES),
             )
             raise _full(text)
+        grown = size - former
+        if name.startswith(PLUGIN_PREFIX) and self._names.get(name, 0) + grown > _MAX_PLUGIN_BYTES:
+            raise _full(_("this plugin keeps as much in all rooms as it may"))
         if (kind, name) not in room and sum(other is kind for other, _name in room) >= _MAX_DOCUMENTS:
-            raise _full(_("this room keeps {n} of those already, which is as many as it may", n=_MAX_DOCUMENTS))
-        after = sum(room.values()) - former + size
+            text = _("this room keeps {n} of those already, which is as many as it may", n=_MAX_DOCUMENTS)
+            raise _full(_ALL_FULL if mesh == ALL_ROOMS else text)
+        after = sum(room.values()) + grown
+        if after > _MAX_ROOM_BYTES and mesh == ALL_ROOMS:
+            raise _full(_ALL_FULL)
         if after > _MAX_ROOM_BYTES:
             text = _(
                 "this room keeps {size} KiB already, and may not keep more than {allowed} KiB",
@@ -56,18 +68,16 @@ class RoomQuota:
                 allowed=_kib(_MAX_ROOM_BYTES),
             )
             raise _full(text)
-        if after > _SHARE and self._total - former + size > _MAX_HOST_BYTES:
-            raise _full(_("all rooms together keep as much as they may"))
+        if after > _SHARE and self._total + grown > _MAX_HOST_BYTES:
+            raise _full(_ALL_FULL)
 
     def note(self, mesh: str, kind: DocumentKind, name: str, size: int) -> None:
         """A document has that size now."""
         room = self._rooms.setdefault(mesh, {})
-        self._total += size - room.get((kind, name), 0)
+        grown = size - room.get((kind, name), 0)
+        self._total += grown
+        self._names[name] = self._names.get(name, 0) + grown
         room[kind, name] = size
-
-    def drop(self, mesh: str) -> None:
-        """A room keeps nothing any more."""
-        self._total -= sum(self._rooms.pop(mesh, {}).values())
 
 
 def _kib(size: int) -> int:

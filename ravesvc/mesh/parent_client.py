@@ -176,6 +176,20 @@ class ParentClient:
         """See `Backend`."""
         await self._call("WriteDocument", "ss", name, _checked_size(text))
 
+    async def read_shared(self, name: str) -> tuple[str, str]:
+        """See `Backend`."""
+        match await self._call("ReadShared", "s", name, timeout=_READ_TIMEOUT_S):
+            case [str(text), str(version)]:
+                return text, version
+        raise _bad_answer()
+
+    async def write_shared(self, name: str, text: str, version: str) -> bool:
+        """See `Backend`."""
+        match await self._call("WriteShared", "sss", name, _checked_size(text), version):
+            case [bool(written)]:
+                return written
+        raise _bad_answer()
+
     async def append_history(self, name: str, entry: str) -> None:
         """See `Backend`."""
         await self._call("AppendHistory", "ss", name, _checked_size(entry))

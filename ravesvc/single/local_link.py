@@ -124,6 +124,14 @@ class LocalParent:
         """See `Backend`."""
         await self._requests.write_document(self._mesh, name, text)
 
+    async def read_shared(self, name: str) -> tuple[str, str]:
+        """See `Backend`."""
+        return await self._requests.read_shared(self._mesh, name)
+
+    async def write_shared(self, name: str, text: str, version: str) -> bool:
+        """See `Backend`."""
+        return await self._requests.write_shared(self._mesh, name, text, version)
+
     async def append_history(self, name: str, entry: str) -> None:
         """See `Backend`."""
         await self._requests.append_history(self._mesh, name, entry)

@@ -97,6 +97,8 @@ def test_only_bots_may_ask_the_backend(shared_site: Site, user: str | None) -> N
         ["Relogin", "t", "100000001"],
         ["ReadDocument", "s", "queue"],
         ["WriteDocument", "ss", "queue", "{}"],
+        ["ReadShared", "s", "plugin-x"],
+        ["WriteShared", "sss", "plugin-x", "{}", ""],
         ["ForgetUser", "t", "5"],
     ):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):

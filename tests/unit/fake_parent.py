@@ -32,6 +32,8 @@ class FakeParent(Interface):
         self.ignored_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
         self.documents: dict[str, str] = {}
+        # With their versions.
+        self.shared: dict[str, tuple[str, str]] = {}
         self.histories: dict[str, list[str]] = {}
         self.chat_form = ""
         self.attempts = 0
@@ -179,6 +181,17 @@ class FakeParent(Interface):
     async def write_document(self, call: Call, name: str, text: str) -> None:
         await self._answer(call, name, text)
         self.documents[name] = text
+
+    @method(takes={"name": "s"}, returns={"text": "s", "version": "s"})
+    async def read_shared(self, call: Call, name: str) -> Any:
+        return await self._answer(call, name, value=self.shared.get(name, ("", "")))
+
+    @method(takes={"name": "s", "text": "s", "version": "s"}, returns={"written": "b"})
+    async def write_shared(self, call: Call, name: str, text: str, version: str) -> Any:
+        _, former = self.shared.get(name, ("", ""))
+        if former == version:
+            self.shared[name] = text, f"{former}+"
+        return await self._answer(call, name, text, version, value=former == version)
 
     @method(takes={"name": "s", "entry": "s"})
     async def append_history(self, call: Call, name: str, entry: str) -> None:

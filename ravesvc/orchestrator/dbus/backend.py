@@ -242,6 +242,26 @@ class BackendObject(Interface):
         mesh = await self._workers.mesh_of(call.sender)
         await self._requests.write_document(mesh, name, text)
 
+    @method(takes={"name": "s"}, returns={"text": "s", "version": "s"})
+    async def read_shared(self, call: Call, name: str) -> tuple[str, str]:
+        """A document that all rooms share: JSON, and its version, both empty if there is none of that name.
+
+        Errors: as ReadDocument.
+        """
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._requests.read_shared(mesh, name)
+
+    @method(takes={"name": "s", "text": "s", "version": "s"}, returns={"written": "b"})
+    async def write_shared(self, call: Call, name: str, text: str, version: str) -> bool:
+        """Put a JSON object or list in the place of a version of a document that all rooms share.
+
+        Nothing is written if it has another version by now: read it again.
+
+        Errors: as WriteDocument.
+        """
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._requests.write_shared(mesh, name, text, version)
+
     @method(takes={"name": "s", "entry": "s"})
     async def append_history(self, call: Call, name: str, entry: str) -> None:
         """Add a JSON object to a history of the caller's room, whose oldest entries give way.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.bot.backend import MAX_DOCUMENT_BYTES
-from ravesvc.bot.plugin_store import PluginDocument, PluginStore, document_name
+from ravesvc.bot.plugin_store import PluginStore, RoomPluginDocument, SharedPluginDocument, document_name
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.room_document import is_name
 from ravesvc.testing import FakeRoom, FakeService
@@ -89,13 +89,13 @@ async def test_values_are_kept_for_the_room_and_for_users_and_outlive_the_bot(tm
 
 async def test_changes_at_the_same_time_follow_one_another() -> None:
     service = FakeService()
-    store = PluginStore(PluginDocument("x.py", service))
+    store = PluginStore(RoomPluginDocument("x.py", service))
     await asyncio.gather(*(store.update("n", lambda n: n + 1, 0) for _ in range(20)))
     assert await store.get("n") == 20
 
 
 async def test_what_is_returned_is_a_copy() -> None:
-    store = PluginStore(PluginDocument("x.py", FakeService()))
+    store = PluginStore(RoomPluginDocument("x.py", FakeService()))
     await store.set("list", [1])
     (await store.get("list")).append(2)
     (await store.all())["more"] = 3
@@ -108,7 +108,7 @@ async def test_what_is_returned_is_a_copy() -> None:
 async def test_a_change_that_can_not_be_saved_has_not_happened() -> None:
     service = SlowService()
     service.go.set()
-    store = PluginStore(PluginDocument("x.py", service))
+    store = PluginStore(RoomPluginDocument("x.py", service))
     await store.set("a", 1)
     service.fails = True
     with pytest.raises(RaveError):
@@ -118,7 +118,7 @@ async def test_a_change_that_can_not_be_saved_has_not_happened() -> None:
 
 @pytest.mark.parametrize("value", ["x" * MAX_DOCUMENT_BYTES, "é" * (MAX_DOCUMENT_BYTES // 2)])
 async def test_what_is_too_large_is_refused_in_words(value: str) -> None:
-    store = PluginStore(PluginDocument("x.py", FakeService()))
+    store = PluginStore(RoomPluginDocument("x.py", FakeService()))
     with pytest.raises(RaveError, match="at most 60 KiB in a room"):
         await store.set("a", value)
     with pytest.raises(RaveError, match="1 to 64 characters"):
@@ -128,7 +128,7 @@ async def test_what_is_too_large_is_refused_in_words(value: str) -> None:
 
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), "\ud800"])
 async def test_what_json_can_not_be_is_an_error_of_the_author(value: object) -> None:
-    store = PluginStore(PluginDocument("x.py", FakeService()))
+    store = PluginStore(RoomPluginDocument("x.py", FakeService()))
     with pytest.raises((TypeError, ValueError)):
         await store.set("a", value)
     assert await store.all() == {}
@@ -137,7 +137,7 @@ async def test_what_json_can_not_be_is_an_error_of_the_author(value: object) -> 
 async def test_a_user_who_is_forgotten_is_not_written_back() -> None:
     """The service removes the user from its documents; here the bot must not bring them back."""
     service = FakeService()
-    document = PluginDocument("x.py", service)
+    document = RoomPluginDocument("x.py", service)
     store = PluginStore(document)
     await store.of(ANN).set("n", 1)
     await store.set("winner", {"user": ANN})
@@ -146,14 +146,14 @@ async def test_a_user_who_is_forgotten_is_not_written_back() -> None:
     await store.of(BOB).set("n", 3)
     assert kept(service) == {"room": {}, "users": {str(BOB): {"n": 3}}}
     await store.of(ANN).set("n", 4)
-    assert await PluginStore(PluginDocument("x.py", service)).of(ANN).get("n") == 4, "but may begin anew"
+    assert await PluginStore(RoomPluginDocument("x.py", service)).of(ANN).get("n") == 4, "but may begin anew"
 
 
 @pytest.mark.parametrize("step", ["read", "write"])
 async def test_a_user_who_is_forgotten_in_the_middle_of_a_change_is_not_kept(step: str) -> None:
     service = SlowService()
     service.documents[document_name("x.py")] = json.dumps({"users": {str(ANN): {"n": 1}}})
-    document = PluginDocument("x.py", service)
+    document = RoomPluginDocument("x.py", service)
     if step == "write":
         service.go.set()
         await document.read()
@@ -165,6 +165,69 @@ async def test_a_user_who_is_forgotten_in_the_middle_of_a_change_is_not_kept(ste
     service.go.set()
     await change
     assert await document.read() == {"users": {}, "room": {"a": 1}}
+
+
+WINNERS = """
+from ravesvc.commands import command
+
+@command("win", "Counts a win.")
+async def win(context):
+    mine = await context.shared.of(context.user_id).update("wins", lambda wins: wins + 1, 0)
+    of_all = await context.shared.update("wins", lambda wins: wins + 1, 0)
+    await context.reply(f"{mine} of {of_all}, here {await context.store.update('wins', lambda wins: wins + 1, 0)}")
+"""
+
+
+async def test_what_is_kept_for_all_rooms_is_seen_in_all_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "winners.py"
+    file.write_text(WINNERS)
+    async with FakeRoom() as room, FakeRoom() as other:
+        other.service.shared = room.service.shared
+        room.load(file)
+        other.load(file)
+        assert await room.say("?win", user="Ann") == ["1 of 1, here 1"]
+        assert await other.say("?win", user="Ann") == ["2 of 2, here 1"]
+        assert await room.say("?win", user="Bob") == ["1 of 3, here 2"]
+    assert list(room.service.shared) == ["plugin-winners"]
+
+
+async def test_changes_of_several_rooms_at_the_same_time_are_all_kept() -> None:
+    class Rooms(FakeService):
+        """Another task may go on before each answer."""
+
+        async def read_shared(self, name: str) -> tuple[str, str]:
+            await asyncio.sleep(0)
+            return await super().read_shared(name)
+
+    service = Rooms()
+    stores = [PluginStore(SharedPluginDocument("x.py", service)) for _ in range(6)]
+    await asyncio.gather(*(store.update("n", lambda n: n + 1, 0) for store in stores for _ in range(3)))
+    assert await stores[0].get("n") == 18
+
+
+async def test_a_change_that_others_are_always_quicker_with_is_given_up() -> None:
+    class Busy(FakeService):
+        async def write_shared(self, name: str, text: str, version: str) -> bool:
+            return False
+
+    store = PluginStore(SharedPluginDocument("x.py", Busy()))
+    with pytest.raises(RaveError, match=r"other rooms change the same at this moment \(try again\)"):
+        await store.set("n", 1)
+
+
+async def test_a_user_who_is_forgotten_is_not_written_back_for_all_rooms() -> None:
+    """The service has yet to remove the user from its documents."""
+    service = FakeService()
+    document = SharedPluginDocument("x.py", service)
+    store = PluginStore(document)
+    await store.of(ANN).set("n", 1)
+    await store.of(BOB).set("n", 2)
+    document.forget(ANN)
+    assert await store.users() == {BOB: {"n": 2}}
+    await store.of(BOB).set("n", 3)
+    assert json.loads(service.shared["plugin-x"]) == {"users": {str(BOB): {"n": 3}}}
+    await store.of(ANN).set("n", 4)
+    assert await store.of(ANN).get("n") == 4, "but may begin anew"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from ravesvc.common.forget import without_users
+from ravesvc.core import room_quota
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser
-from ravesvc.store.room_document import DocumentKind, RoomDocument
+from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, RoomDocument
 from tests.unit.conftest import until
 from tests.unit.fake_store import DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials
 
@@ -147,6 +148,13 @@ async def test_what_is_no_json_of_ours_is_refused() -> None:
         assert made.texts == {}
 
 
+@pytest.fixture
+def small_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room may have 128 KiB."""
+    monkeypatch.setattr(room_quota, "_MAX_ROOM_BYTES", 128 * 1024)
+
+
+@pytest.mark.usefixtures("small_rooms")
 async def test_quotas_count_what_was_there_before_the_service_started() -> None:
     async with site() as made:
         made.put(A, "one", '"' + "x" * 60_000 + '"')
@@ -158,6 +166,7 @@ async def test_quotas_count_what_was_there_before_the_service_started() -> None:
         await made.memory.write_document(A, "three", big)
 
 
+@pytest.mark.usefixtures("small_rooms")
 async def test_a_write_that_fails_leaves_the_quotas_right() -> None:
     async with site() as made:
         await made.memory.write_document(A, "one", json.dumps(["x" * 50_000]))
@@ -170,6 +179,7 @@ async def test_a_write_that_fails_leaves_the_quotas_right() -> None:
         assert "keeps 98 KiB already" in error.message
 
 
+@pytest.mark.usefixtures("small_rooms")
 async def test_a_write_may_have_been_carried_out_although_it_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with site() as made:
         await made.memory.write_document(A, "one", json.dumps(["x" * 50_000]))
@@ -181,12 +191,13 @@ async def test_a_write_may_have_been_carried_out_although_it_has_failed(monkeypa
 
         monkeypatch.setattr(made.store, "write_document", unanswered)
         assert (await refused(made.memory.write_document(A, "two", json.dumps(["x" * 50_000])))).code is Code.STORE
-        monkeypatch.undo()
+        monkeypatch.setattr(made.store, "write_document", write)
         await made.state.refresh()
         error = await refused(made.memory.write_document(A, "three", json.dumps(["x" * 50_000])))
         assert "keeps 98 KiB already" in error.message
 
 
+@pytest.mark.usefixtures("small_rooms")
 async def test_what_was_forgotten_leaves_place_for_others() -> None:
     async with site() as made:
         text = json.dumps([{"user": BOB, "title": "x" * 50_000}])
@@ -336,6 +347,43 @@ async def test_a_time_that_is_a_text_breaks_neither_the_history_nor_the_store() 
         (entry,) = await made.memory.read_history(A, "played", 5)
         assert json.loads(entry)["n"] == 2
         assert made.state.error is None
+
+
+async def test_what_all_rooms_share_has_versions() -> None:
+    async with site() as made:
+        assert await made.memory.read_shared(A, "plugin-x") == ("", "")
+        assert await made.memory.write_shared(A, "plugin-x", '{ "n": 1 }', "")
+        text, version = await made.memory.read_shared(B, "plugin-x")
+        assert text == '{"n":1}'
+        assert not await made.memory.write_shared(A, "plugin-x", '{"n":2}', ""), "B may have read it by now"
+        assert await made.memory.write_shared(B, "plugin-x", '{"n":2}', version)
+        assert not await made.memory.write_shared(A, "plugin-x", '{"n":3}', version)
+        assert made.texts == {(ALL_ROOMS, "plugin-x"): '{"n":2}'}
+        assert await made.memory.read_document(A, "plugin-x") is None
+        assert (await refused(made.memory.write_shared(A, "plugin-x", "1", ""))).code is Code.INVALID_ARGUMENT
+
+
+async def test_of_two_rooms_that_write_at_the_same_time_one_has_to_read_again() -> None:
+    async with site() as made:
+        both = [made.memory.write_shared(mesh, "plugin-x", '{"n":1}', "") for mesh in (A, B)]
+        assert sorted(await asyncio.gather(*both)) == [False, True]
+
+
+async def test_what_all_rooms_share_stays_and_users_are_forgotten_there_as_well() -> None:
+    async with site() as made:
+        await made.memory.write_shared(A, "plugin-x", f'{{"users":{{"{BOB}":{{"n":1}},"{EVE}":{{"n":2}}}}}}', "")
+        made.later(1000 * HOUR)
+        await made.memory.expire()
+        assert await made.memory.forget_user(BOB) == 1
+        assert made.texts == {(ALL_ROOMS, "plugin-x"): f'{{"users":{{"{EVE}":{{"n":2}}}}}}'}
+
+
+async def test_a_room_that_asks_too_often_for_what_all_share_has_to_wait() -> None:
+    async with site() as made:
+        for _ in range(40):
+            await made.memory.write_document(A, "queue", "[]")
+        assert (await refused(made.memory.write_shared(A, "plugin-x", "{}", ""))).code is Code.RATE_LIMITED
+        assert await made.memory.write_shared(B, "plugin-x", "{}", "")
 
 
 async def test_a_user_is_taken_out_of_all_rooms_the_store_and_its_copy() -> None:

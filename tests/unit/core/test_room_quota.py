@@ -8,7 +8,7 @@ from ravesvc.common.translation import RemoteText, load, translate
 from ravesvc.core import room_quota
 from ravesvc.core.room_quota import RoomQuota
 from ravesvc.errors import RaveError
-from ravesvc.store.room_document import DocumentKind, DocumentSize
+from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, DocumentSize
 
 DOCUMENT, HISTORY = DocumentKind.DOCUMENT, DocumentKind.HISTORY
 KIB = 1024
@@ -36,19 +36,39 @@ def test_a_document_has_a_largest_size() -> None:
 
 
 def test_what_becomes_smaller_is_always_allowed() -> None:
-    quota = RoomQuota([sized("a", "queue", 90 * KIB), sized("a", "hits", 90 * KIB)])
+    quota = RoomQuota([sized("a", "queue", 90 * KIB), sized("a", "hits", 1000 * KIB)])
     assert refusal(quota, "a", "queue", 90 * KIB) == ""
     assert refusal(quota, "a", "queue", 90 * KIB + 1)
-    assert "keeps 180 KiB already" in refusal(quota, "a", "other", 1)
+    assert "keeps 1090 KiB already" in refusal(quota, "a", "other", 1)
 
 
 def test_a_room_has_so_much_and_others_have_theirs() -> None:
-    quota = RoomQuota([sized("a", "one", 60 * KIB), sized("a", "two", 60 * KIB, HISTORY)])
-    assert refusal(quota, "a", "three", 8 * KIB) == ""
-    assert "keeps 120 KiB already, and may not keep more than 128 KiB" in refusal(quota, "a", "three", 8 * KIB + 1)
+    quota = RoomQuota(
+        [sized("a", f"name-{number}", 60 * KIB) for number in range(15)]
+        + [sized("a", f"name-{number}", 60 * KIB, HISTORY) for number in range(2)]
+    )
+    assert refusal(quota, "a", "three", 4 * KIB) == ""
+    assert "keeps 1020 KiB already, and may not keep more than 1024 KiB" in refusal(quota, "a", "three", 4 * KIB + 1)
     assert refusal(quota, "b", "three", 60 * KIB) == ""
-    quota.note("a", HISTORY, "two", 1)
+    quota.note("a", HISTORY, "name-1", 1)
     assert refusal(quota, "a", "three", 60 * KIB) == ""
+
+
+def test_a_plugin_has_so_much_in_all_rooms_and_others_have_theirs() -> None:
+    quota = RoomQuota([sized(f"room-{number}", "plugin-quiz", 60 * KIB) for number in range(170)])
+    assert refusal(quota, "a", "plugin-quiz", 40 * KIB) == ""
+    assert "this plugin keeps as much in all rooms as it may" in refusal(quota, "a", "plugin-quiz", 40 * KIB + 1)
+    assert refusal(quota, "a", "plugin-poll", 60 * KIB) == ""
+    assert refusal(quota, "room-3", "queue", 60 * KIB) == ""
+    quota.note("room-3", DOCUMENT, "plugin-quiz", 1)
+    assert refusal(quota, "a", "plugin-quiz", 60 * KIB) == ""
+
+
+def test_what_all_rooms_share_is_bounded_like_a_room() -> None:
+    quota = RoomQuota(sized(ALL_ROOMS, f"plugin-{number}", 1) for number in range(16))
+    assert "all rooms together keep as much as they may" in refusal(quota, ALL_ROOMS, "plugin-quiz", 1)
+    quota = RoomQuota(sized(ALL_ROOMS, f"plugin-{number}", 70 * KIB) for number in range(15))
+    assert "all rooms together keep as much as they may" in refusal(quota, ALL_ROOMS, "plugin-quiz", 1)
 
 
 @pytest.mark.parametrize("kind", DocumentKind)
@@ -75,17 +95,17 @@ def test_the_room_is_told_in_its_language() -> None:
     quota = RoomQuota(
         [
             *(sized("a", f"name-{number}", 1) for number in range(16)),
-            *(sized("b", name, 60 * KIB) for name in ("one", "two")),
+            *(sized("b", f"name-{number}", 64 * KIB) for number in range(16)),
         ]
     )
     german = load("de")
     said = [
         translate(RemoteText(refusal(quota, *asked).partition(": ")[2]), german)
-        for asked in (("a", "one", 61 * KIB), ("a", "one", 1), ("b", "three", 60 * KIB))
+        for asked in (("a", "one", 61 * KIB), ("a", "one", 1), ("b", "three", 60 * KIB, HISTORY))
     ]
     assert said == [
         "das ist zu viel zum Speichern: 61 KiB, und erlaubt sind 60 KiB (entferne zuerst etwas)",
         "dieser Raum hat schon 16 davon gespeichert, mehr dürfen es nicht sein (entferne zuerst etwas)",
-        "dieser Raum hat schon 120 KiB gespeichert, und mehr als 128 KiB dürfen es nicht sein"
+        "dieser Raum hat schon 1024 KiB gespeichert, und mehr als 1024 KiB dürfen es nicht sein"
         " (entferne zuerst etwas)",
     ]

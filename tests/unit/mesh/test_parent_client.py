@@ -39,6 +39,8 @@ CALLS: dict[str, Callable[[ParentClient], Awaitable[Any]]] = {
     "GetIgnoredUsers": lambda parent: parent.ignored_users(),
     "ReadDocument": lambda parent: parent.read_document("queue"),
     "WriteDocument": lambda parent: parent.write_document("queue", "{}"),
+    "ReadShared": lambda parent: parent.read_shared("plugin-x"),
+    "WriteShared": lambda parent: parent.write_shared("plugin-x", "{}", ""),
     "AppendHistory": lambda parent: parent.append_history("played", "{}"),
     "ReadHistory": lambda parent: parent.read_history("played", 5),
     "ForgetUser": lambda parent: parent.forget_user(1),

@@ -19,6 +19,7 @@ from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.log_limit import PER_MESH, LogLimit, by_mesh
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.dbus.backend import BackendObject
+from ravesvc.store.room_document import ALL_ROOMS
 from tests.unit.fake_systemd import MESH, OTHER
 from tests.unit.orchestrator.dbus.test_backend import ANN, BOB, EVE, Site, site_on
 
@@ -74,6 +75,8 @@ BOUNDS = {
     "ReadDocument": Bound("s", ("queue",), {"store reads": 120}),
     "ReadHistory": Bound("su", ("played", 5), {"store reads": 120}),
     "WriteDocument": Bound("ss", ("queue", "{}"), {"writes": 50, "store reads": 50}),
+    "ReadShared": Bound("s", ("plugin-x",), {"store reads": 120}),
+    "WriteShared": Bound("sss", ("plugin-x", "{}", ""), {"writes": 50, "store reads": 100}),
     "AppendHistory": Bound("ss", ("played", "{}"), {"writes": 50, "store reads": 100}),
     # Of a user whom Rave lists in the room.
     "ForgetUser": Bound("t", (EVE,), {"writes": 3, "store reads": 12, "Rave": 1}),
@@ -124,7 +127,7 @@ async def test_what_the_bot_of_one_mesh_gets_is_bounded(
             excess = _effects(site, logged) - Counter(bound.most)
             assert not excess, f"{member} gets further than it may: {excess}"
             assert len(logged) <= LOGGED
-            assert {document[0] for document in site.store.documents} <= {MESH}, "another room's is not touched"
+            assert {document[0] for document in site.store.documents} <= {MESH, ALL_ROOMS}, "no other room's"
             await _insist_on_others(site)
 
 

@@ -64,6 +64,8 @@ VIDEOS = [
 MEMORY = [
     ("ReadDocument", "s", ("queue",)),
     ("WriteDocument", "ss", ("queue", "{}")),
+    ("ReadShared", "s", ("plugin-x",)),
+    ("WriteShared", "sss", ("plugin-x", "{}", "")),
     ("AppendHistory", "ss", ("played", "{}")),
     ("ReadHistory", "su", ("played", 5)),
     ("ForgetUser", "t", (EVE,)),
@@ -827,6 +829,16 @@ async def test_a_room_remembers_what_its_bot_writes_and_no_bot_reads_that_of_ano
             error = await refused(site.bot, "WriteDocument", "ss", "queue", text)
             assert error.code is Code.INVALID_ARGUMENT
             assert why in error.message
+
+
+async def test_all_rooms_share_a_document_of_which_each_writes_the_version_it_has_read(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        assert await site.bot.ask("ReadShared", "s", "plugin-x") == ["", ""]
+        assert await site.bot.ask("WriteShared", "sss", "plugin-x", '{ "a": 1 }', "") is True
+        text, version = await site.other.ask("ReadShared", "s", "plugin-x")
+        assert text == '{"a":1}'
+        assert await site.bot.ask("WriteShared", "sss", "plugin-x", "{}", "") is False
+        assert await site.other.ask("WriteShared", "sss", "plugin-x", "{}", version) is True
 
 
 def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(

@@ -22,9 +22,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from ravesvc.api.response import Response
-from ravesvc.bot.command import Answer, Context, PluginTimer
+from ravesvc.bot.command import Context, PluginTimer
 from ravesvc.bot.command_names import Permission
-from ravesvc.bot.dialogue import NoAnswerError
+from ravesvc.bot.dialogue import Answer, NoAnswerError
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Cooldown, Per
 from ravesvc.bot.parameters import Duration, Member, UserId
@@ -32,6 +32,7 @@ from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common import timespan
 from ravesvc.common.picture import Picture
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Response",
     "UserError",
     "UserId",
+    "Video",
     "command",
     "every",
     "on_connected",
@@ -96,13 +98,15 @@ def command(
     usage: str = "",
     example: str = "",
     aliases: Sequence[str] = (),
+    checks: Sequence[CommandHandler] = (),
 ) -> Callable[[CommandHandler], CommandHandler]:
     """Register the decorated `async def handler(context, ...)` as a command; `context` is a `Context`.
 
     The words that a user writes after the command fill the handler's other parameters, by their types: `str` (without
-    a type as well), `int`, `float`, `bool`, `Literal["on", "off"]`, `Duration`, `Member`, `UserId`. Double quotes
-    make one word of several. A parameter with a default may be left out, `*words: str` takes all that are left, and
-    `*, text: str` is the rest of the line. A user whose words do not fit is told how to write the command.
+    a type as well), `int`, `float`, `bool`, `Literal["on", "off"]`, `Duration`, `Member`, `UserId`, `Video`. Double
+    quotes make one word of several. A parameter with a default may be left out, `*words: str` takes all that are
+    left, and `*, text: str` is the rest of the line, as is `*, video: Video`. A user whose words do not fit is told
+    how to write the command.
 
     Args:
         name: one word of at most 32 characters that is no command yet, or two for a sub-command, as in `quiz start`.
@@ -111,7 +115,8 @@ def command(
         permission: who may run it, unless an admin changes that with `setperm`: all users, or only admins with
             `Permission.ADMIN`.
         cooldown: seconds until the same user may run it again, or a `Cooldown`: `Cooldown(30, Per.ROOM)` is for all
-            users together, and `Cooldown(30, admins=False)` does not hold for admins. A run that fails for what the
+            users together, `Cooldown(30, Per.ROLE)` for all admins, and for all others, and `Cooldown(30,
+            admins=False)` does not hold for admins. A run that fails for what the
             user has written does not count.
         seconds: how long the handler may take in all; a minute if None.
         group: under which `help` lists it, at most 32 characters; "more" if it is empty.
@@ -119,6 +124,8 @@ def command(
             if it is empty.
         example: the same as a user would write it, such as `Paris 3`, likewise.
         aliases: other names, at most 8.
+        checks: each is an `async def check(context)` that runs before the handler, and raises `UserError` with the
+            reason if the command may not be run now.
 
     Raises:
         RaveError: InvalidArgument, in words for the author.
@@ -130,7 +137,7 @@ def command(
     _require(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
     rest = cooldown if isinstance(cooldown, Cooldown) else Cooldown(cooldown)
     _require(_is_span(rest.seconds), f"the cooldown of {name} is no number of seconds, from 0 to a day")
-    _require(rest.per in set(Per), f"the cooldown of {name} is neither per USER nor per ROOM")
+    _require(rest.per in set(Per), f"the cooldown of {name} is none of per USER, ROLE and ROOM")
     for what, text, max_chars in (
         ("group", group, _MAX_GROUP_CHARS),
         ("usage", usage, _MAX_USAGE_CHARS),
@@ -141,6 +148,10 @@ def command(
     known = not isinstance(aliases, str) and len(aliases) <= _MAX_ALIASES and all(isinstance(a, str) for a in aliases)
     _require(known, f"the aliases of {name} are no list of at most {_MAX_ALIASES} names")
     _require(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
+
+    for check in checks:
+        _require_coroutine(check)
+        _require_parameters(check, "context")
 
     def register(handler: CommandHandler) -> CommandHandler:
         _require_coroutine(handler)
@@ -154,6 +165,7 @@ def command(
             usage=usage.strip(),
             example=example.strip(),
             aliases=tuple(aliases),
+            checks=tuple(map(with_step_timeout, checks)),
         )(with_step_timeout(handler))
         return handler
 

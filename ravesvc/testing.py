@@ -30,13 +30,14 @@ from ravesvc.api.response import DEFAULT_TIMEOUT_S, Response
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
+from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import BotInfo, Registry
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
 from ravesvc.bot.plugins import load_file
-from ravesvc.bot.reserved_names import reserved_names
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.token_bucket import Rate
 from ravesvc.common.video import Video
@@ -274,6 +275,7 @@ class FakeRoom:
         self._plugins: list[Registry] = []
         self._registry = Registry()
         builtin.register(self._registry)
+        finder = VideoFinder(self.service)
         self._bot = Bot(
             facts=BotInfo(version=__version__, title=title, server="room.example", connected_since=self._now_s),
             registry=self._registry,
@@ -284,6 +286,7 @@ class FakeRoom:
             rave=self.rave,
             http=self.http,
             documents=self.service,
+            videos=finder,
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
             sleep=self._sleep,
@@ -293,7 +296,7 @@ class FakeRoom:
         backend = cast(Backend, self.service)
         self._player = Player(self._bot, self.rave, backend, clock=lambda: self._now_s)
         self._bot.watch(self._player.on_change)
-        video_commands.register(self._registry, self._player, backend)
+        video_commands.register(self._registry, self._player, backend, finder)
 
     async def __aenter__(self) -> FakeRoom:
         await self.connect()
@@ -313,7 +316,7 @@ class FakeRoom:
 
         Raises any exception of the file, and `RaveError` (InvalidArgument) for commands that a bot would reject.
         """
-        plugin = load_file(Path(file), reserved_names() | self._registry.owners())
+        plugin = load_file(Path(file), built_in_commands().owners() | self._registry.owners())
         self._plugins.append(plugin)
         self._registry.include(self._plugins)
         _rooms[plugin.tasks] = self

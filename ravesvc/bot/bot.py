@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
 from ravesvc.bot.command_names import SETTINGS
-from ravesvc.bot.dialogue import Dialogue, Questions
+from ravesvc.bot.dialogue import Dialogue, NoAnswerError, Questions
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle
+from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle, held_back
 from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore, RoomPluginDocument, SharedPluginDocument
 from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.error_text import Audience, present
 from ravesvc.common.task_group import Idle, Tasks
 from ravesvc.common.token_bucket import Rate, TokenBucket
@@ -77,6 +78,7 @@ class Bot:
         rave: RoomApi,
         http: Http,
         documents: Documents,
+        videos: VideoFinder,
         ignored_users: Iterable[int] = (),
         limits: CommandLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -97,6 +99,7 @@ class Bot:
             rave: what can be asked of Rave for the mesh.
             http: what can be asked of other servers.
             documents: where plugins keep what they know of the mesh.
+            videos: finds those that users mean.
             ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
@@ -153,6 +156,7 @@ class Bot:
         self.idle = Idle()
         self._questions = Questions(clock, sleep, self.idle)
         self._documents = documents
+        self._videos = videos
         # By source, and by what makes them.
         self._kept: dict[tuple[str, Callable[[str, Documents], PluginDocument]], PluginDocument] = {}
 
@@ -406,11 +410,13 @@ class Bot:
             text = _("Only admins may use {command}", command=f"{self._prefixes[0]}{command.name}")
             why = joined(". ", [text, self._how_to_become_admin(self.permissions)])
         else:
-            is_exempt = message.sender in admins and not command.cooldown.admins
-            cooling = None if is_exempt else self._cooldowns.count_run(command.name, command.cooldown, message.sender)
+            cooldown = command.cooldown
+            is_exempt = message.sender in admins and not cooldown.admins
+            whom = held_back(cooldown.per, message.sender, admins)
+            cooling = None if is_exempt else self._cooldowns.count_run(command.name, cooldown, whom)
             if cooling:
                 name, n = f"{self._prefixes[0]}{command.name}", math.ceil(cooling.wait_s)
-                if command.cooldown.per is Per.USER:
+                if cooldown.per is Per.USER:
                     wait = _("You may use {command} again in {n} s", command=name, n=n)
                 else:
                     wait = _("{command} can be used again in {n} s", command=name, n=n)
@@ -465,7 +471,7 @@ class Bot:
             people=self._display_names,
             rave=self._rave,
             http=self._http,
-            dialogue=Dialogue(self._questions, command.source),
+            dialogue=self._dialogue(command.source),
             store=self._store(command.source),
             shared=self._shared(command.source),
         )
@@ -479,10 +485,11 @@ class Bot:
                 context.dialogue.begin(limit)
                 await command.handler(context)
         except RaveError as error:
-            is_exempt = message.sender in context.permissions.admins and not command.cooldown.admins
+            admins, cooldown = context.permissions.admins, command.cooldown
+            is_exempt = message.sender in admins and not cooldown.admins
             if error.code is Code.INVALID_ARGUMENT and not is_exempt:
                 # A user who mistyped may try again at once. The throttle still bounds how often.
-                self._cooldowns.undo_count(command.name, command.cooldown, message.sender)
+                self._cooldowns.undo_count(command.name, cooldown, held_back(cooldown.per, message.sender, admins))
             level = logging.INFO if error.code in _USER_ERRORS else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             error.incident = error.incident or incident
@@ -569,7 +576,13 @@ class Bot:
             http=self._http,
             store=self._store(source),
             shared=self._shared(source),
+            dialogue=self._dialogue(source),
         )
+
+    def _dialogue(self, source: str) -> Dialogue:
+        room = self._room
+        users = (lambda: room.users) if room else frozenset
+        return Dialogue(self._questions, source, self.outbox, self._display_names, users, self._videos)
 
     def _present(self, error: RaveError) -> str:
         return present(error, Audience.CHAT, self.outbox.catalogue)
@@ -584,8 +597,11 @@ class Bot:
 
     async def _handle(self, source: str, handler: EventHandler, event: Event) -> None:
         try:
-            async with asyncio.timeout(self._limits.handler_timeout_s):
+            async with asyncio.timeout(self._limits.handler_timeout_s) as limit:
+                event.dialogue.begin(limit)
                 await handler(event)
+        except NoAnswerError as error:
+            log.info("a handler of %s has asked in vain: %s", event.kind, error)
         except Exception as error:
             if isinstance(error, RaveError) and error.code is Code.CLOSED:
                 # As for `on_unload` of a bot that was kicked.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -16,12 +15,12 @@ from ravesvc.bot.command_names import (
     Permission,
     command_key,
 )
-from ravesvc.bot.dialogue import MAX_MISFITS, Dialogue, NoAnswerError
+from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.outbox import Outbox
-from ravesvc.bot.parameters import Member, Parameters, Said, usage_error
+from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
@@ -47,20 +46,6 @@ Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 ErrorHandler: TypeAlias = "Callable[[Context, Exception], Awaitable[None]]"
-
-
-class Answer(NamedTuple):
-    """An answer to a question to all.
-
-    Attributes:
-        member: who has answered.
-        value: what, as the question wants it.
-        message: as it was written.
-    """
-
-    member: Member
-    value: Any
-    message: ChatMessage
 
 
 class PluginTimer(NamedTuple):
@@ -166,12 +151,13 @@ class Registry:
         usage: str = "",
         example: str = "",
         aliases: Sequence[str] = (),
+        checks: Sequence[Handler] = (),
     ) -> Callable[[TypedHandler], TypedHandler]:
         """Register the decorated `async def handler(context, ...)` as a command.
 
         The arguments are the attributes of `Command`; a cooldown in seconds is one of each user. Without a group it
         is in that of the program's own, or of those of other authors. `bot/parameters.py` says which other
-        parameters the handler may have.
+        parameters the handler may have. `checks` run before it, and before the words are read.
 
         A name of two words is that of a sub-command. The command of the first word, unless there is one, is made, and
         tells which sub-commands there are.
@@ -194,7 +180,7 @@ class Registry:
             made = Command(
                 name=name,
                 description=description,
-                handler=_filled(handler, parameters) if parameters else handler,
+                handler=_filled(handler, parameters, checks) if parameters or checks else handler,
                 aliases=tuple(aliases),
                 permission=permission,
                 seconds=seconds,
@@ -355,7 +341,15 @@ class Context:
         """The command with what follows it, to be read."""
         command = self.command
         return Said(
-            self.written, command.usage, command.example, self.text, self.message.mentions, self.users, self.people
+            self.written,
+            command.usage,
+            command.example,
+            self.text,
+            self.message.mentions,
+            self.users,
+            self.people,
+            self.user_id,
+            self.dialogue.videos,
         )
 
     @property
@@ -399,59 +393,25 @@ class Context:
             RaveError: The question can't be sent, see `Outbox.send`; InvalidArgument, if no word can be of that type
                 or the third answer is wrong, too; Closed, if the file of the command is loaded anew.
         """
-        parameters = Parameters.of_answer(kind)
-        if self.user_id is None:
-            raise RaveError(Code.INVALID_ARGUMENT, _("Rave does not say who you are, so you can't be asked"))
-        async with self.dialogue.asking(self.user_id, timeout) as answer:
-            await self.reply(question)
-            for tries in range(1, MAX_MISFITS + 1):
-                message = await answer()
-                try:
-                    return await parameters.read_answer(self._said_in(message))
-                except RaveError as error:
-                    if error.code is not Code.INVALID_ARGUMENT or tries == MAX_MISFITS:
-                        raise
-                    await self.outbox.send(error.message, reply_to=message.id or None)
-        raise AssertionError("the last answer has returned or raised")
+        return await self.dialogue.ask(self.user_id, question, kind, timeout, self.message.id or None)
 
-    async def answers(
-        self,
-        question: str,
-        kind: Any = str,
-        *,
-        timeout: float = 60.0,  # noqa: ASYNC109
-    ) -> AsyncIterator[Answer]:
+    def answers(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> AsyncIterator[Answer]:
         """Ask all users, and yield one answer after another, until the time is over or you leave the loop.
 
         The arguments are those of `ask`. Messages that are no such answer are left out; all are events as well. The
         bot does not say that the time is over. Raises what `ask` raises, but `NoAnswerError`.
         """
-        parameters = Parameters.of_answer(kind)
-        async with self.dialogue.asking(None, timeout) as answer:
-            await self.send(question)
-            with contextlib.suppress(NoAnswerError):
-                while True:
-                    message = await answer()
-                    if message.sender is None:
-                        continue
-                    try:
-                        value = await parameters.read_answer(self._said_in(message))
-                    except RaveError as error:
-                        if error.code is not Code.INVALID_ARGUMENT:
-                            raise
-                        continue
-                    yield Answer(Member(message.sender, await self.people.name(message.sender)), value, message)
-
-    def _said_in(self, message: ChatMessage) -> Said:
-        """An answer, to be read."""
-        return Said(self.written, "", "", message.text, message.mentions, self.users, self.people)
+        return self.dialogue.answers(question, kind, timeout)
 
 
-def _filled(handler: TypedHandler, parameters: Parameters) -> Handler:
-    """The handler, whose parameters are read from the words after the command."""
+def _filled(handler: TypedHandler, parameters: Parameters, checks: Sequence[Handler]) -> Handler:
+    """The handler after the checks, with its parameters read from the words after the command."""
 
     async def run(context: Context) -> None:
-        places, names = await parameters.read(context.said)
+        for check in checks:
+            await check(context)
+        # A handler without parameters takes any words: they are its `context.text`.
+        places, names = await parameters.read(context.said) if parameters else ((), {})
         await handler(context, *places, **names)
 
     return run

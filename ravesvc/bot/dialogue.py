@@ -1,12 +1,17 @@
-"""Questions that a command asks in the room: it goes on with the message that answers one."""
+"""Questions that a handler asks in the room: it goes on with the message that answers one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.parameters import Member, Parameters, Said
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.task_group import Idle
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.waiting import first_of
@@ -87,23 +92,98 @@ class Questions:
             await first_of(question.arrived.wait(), self._sleep(seconds))
 
 
-class Dialogue:
-    """What one run of a command asks."""
+class Answer(NamedTuple):
+    """An answer to a question to all.
 
-    def __init__(self, questions: Questions, source: str) -> None:
-        """`source` is the file or package of the command."""
+    Attributes:
+        member: who has answered.
+        value: what, as the question wants it.
+        message: as it was written.
+    """
+
+    member: Member
+    value: Any
+    message: ChatMessage
+
+
+class Dialogue:
+    """What one run of a handler asks."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        source: str,
+        outbox: Outbox,
+        people: DisplayNames,
+        users: Callable[[], frozenset[int]],
+        videos: VideoFinder,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            questions: those of the room.
+            source: the file or package of the handler.
+            outbox: says the questions.
+            people: what users are called.
+            users: who is in the room.
+            videos: finds those that users mean.
+        """
+        self.videos = videos
         self._questions = questions
         self._source = source
+        self._outbox = outbox
+        self._people = people
+        self._users = users
         self._left_s = MAX_WAIT_S
         self._limit: asyncio.Timeout | None = None
         self._task: asyncio.Task[object] | None = None
+
+    async def ask(self, user: int | None, question: str, kind: Any, seconds: float, reply_to: str | None) -> Any:
+        """Ask one user; `reply_to` is the message to which the question is an answer. See `Context.ask`."""
+        parameters = Parameters.of_answer(kind)
+        if user is None:
+            raise RaveError(Code.INVALID_ARGUMENT, _("Rave does not say who you are, so you can't be asked"))
+        async with self._asking(user, seconds) as answer:
+            await self._outbox.send(question, reply_to=reply_to)
+            for tries in range(1, MAX_MISFITS + 1):
+                message = await answer()
+                try:
+                    return await parameters.read_answer(self._said_in(message))
+                except RaveError as error:
+                    if error.code is not Code.INVALID_ARGUMENT or tries == MAX_MISFITS:
+                        raise
+                    await self._outbox.send(error.message, reply_to=message.id or None)
+        raise AssertionError("the last answer has returned or raised")
+
+    async def answers(self, question: str, kind: Any, seconds: float) -> AsyncIterator[Answer]:
+        """Ask all users. See `Context.answers`."""
+        parameters = Parameters.of_answer(kind)
+        async with self._asking(None, seconds) as answer:
+            await self._outbox.send(question)
+            with suppress(NoAnswerError):
+                while True:
+                    message = await answer()
+                    if message.sender is None:
+                        continue
+                    try:
+                        value = await parameters.read_answer(self._said_in(message))
+                    except RaveError as error:
+                        if error.code is not Code.INVALID_ARGUMENT:
+                            raise
+                        continue
+                    yield Answer(Member(message.sender, await self._people.name(message.sender)), value, message)
+
+    def _said_in(self, message: ChatMessage) -> Said:
+        """An answer, to be read."""
+        users, people = self._users(), self._people
+        return Said("", "", "", message.text, message.mentions, users, people, message.sender, self.videos)
 
     def begin(self, limit: asyncio.Timeout) -> None:
         """The current task is that of the run; its time is limited, and rests while a question of it waits."""
         self._limit, self._task = limit, asyncio.current_task()
 
     @asynccontextmanager
-    async def asking(self, user: int | None, seconds: float) -> AsyncIterator[Callable[[], Awaitable[ChatMessage]]]:
+    async def _asking(self, user: int | None, seconds: float) -> AsyncIterator[Callable[[], Awaitable[ChatMessage]]]:
         """Within it messages of that user, or of all, are kept; yields what gives the next one.
 
         That raises `NoAnswerError` when the time is over, and `RaveError` (Closed) if the plugin has ended.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.plugin_store import PluginStore
@@ -44,6 +45,7 @@ class Event:
         replies_to_bot: whether it answers a message that the bot is known to have sent.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         store: what the file or package of the handler keeps of the room, and `shared`: for all rooms.
+        dialogue: what the handlers of this event ask; see `ask` and `answers`.
     """
 
     kind: EventKind
@@ -58,6 +60,7 @@ class Event:
     http: Http = field(repr=False)
     store: PluginStore = field(repr=False)
     shared: PluginStore = field(repr=False)
+    dialogue: Dialogue = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""
@@ -71,3 +74,12 @@ class Event:
     async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
+
+    async def ask(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> Any:  # noqa: ASYNC109
+        """Ask the user of the event, and return the answer. See `Context.ask`."""
+        reply_to = (self.message.id or None) if self.message else None
+        return await self.dialogue.ask(self.user_id, question, kind, timeout, reply_to)
+
+    def answers(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> AsyncIterator[Answer]:
+        """Ask all users, and yield one answer after another. See `Context.answers`."""
+        return self.dialogue.answers(question, kind, timeout)

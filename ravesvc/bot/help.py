@@ -9,8 +9,8 @@ from ravesvc.bot.command import Command, Context, Registry
 from ravesvc.bot.command_names import GAMES, GENERAL, MODERATION, MORE, SERVICE, VIDEO, Permission
 from ravesvc.bot.limits import Per
 from ravesvc.common.spelling import fold
+from ravesvc.common.translation import LazyText, joined, lines, ngettext
 from ravesvc.common.translation import gettext as _
-from ravesvc.common.translation import joined, lines, ngettext
 
 # In the order of `help`. Groups that authors name come after these, by name.
 _TITLES: Mapping[str, str] = {
@@ -105,13 +105,18 @@ def _explanation(context: Context, command: Command) -> str:
     admins_only = context.permissions.needed(command) is Permission.ADMIN
     found.append(_("• For admins only") if admins_only else _("• For all users"))
     if seconds := round(command.cooldown.seconds):
-        of_user = command.cooldown.per is Per.USER
-        found.append(
-            _("• You may use it every {seconds} s", seconds=seconds)
-            if of_user
-            else _("• It may be used every {seconds} s in this room", seconds=seconds)
-        )
+        found.append(_cooldown(command.cooldown.per, seconds))
     return lines(*found)
+
+
+def _cooldown(per: Per, seconds: int) -> LazyText:
+    match per:
+        case Per.USER:
+            return _("• You may use it every {seconds} s", seconds=seconds)
+        case Per.ROLE:
+            return _("• It may be used every {seconds} s by users, and by admins, in this room", seconds=seconds)
+        case Per.ROOM:
+            return _("• It may be used every {seconds} s in this room", seconds=seconds)
 
 
 def _parts(context: Context, command: Command) -> list[Command]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,6 +32,7 @@ class Per(StrEnum):
     """Whom a cooldown holds back after a run."""
 
     USER = "user"  # the user who asked
+    ROLE = "role"  # all admins, or all other users, of the room
     ROOM = "room"  # all users of the room
 
 
@@ -115,30 +116,37 @@ class Throttle:
 
 
 class Cooldowns:
-    """Whether a user may run a command again already."""
+    """Whether a command may be run again already."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # By command, cooldown and user; no user is that of a cooldown of the room.
-        self._buckets: OrderedDict[tuple[str, Cooldown, int | None], Bucket] = OrderedDict()
+        # By command, cooldown, and whom it holds back.
+        self._buckets: OrderedDict[tuple[str, Cooldown, Hashable], Bucket] = OrderedDict()
 
-    def count_run(self, name: str, cooldown: Cooldown, user_id: int | None) -> RateLimited | None:
-        """Count a run of a command with this cooldown; None lets it pass. Senders without a user id are one user."""
+    def count_run(self, name: str, cooldown: Cooldown, whom: Hashable) -> RateLimited | None:
+        """Count a run of a command with this cooldown; None lets it pass. `whom` is what `held_back` says."""
         if cooldown.seconds <= 0:
             return None
         now = self._clock()
-        key = _key(name, cooldown, user_id)
+        key = name, cooldown, whom
         bucket = self._buckets.setdefault(key, Bucket(Rate(1, 1 / cooldown.seconds), now))
         self._buckets.move_to_end(key)
         if len(self._buckets) > _REMEMBERED_COOLDOWNS:
             self._buckets.popitem(last=False)
         return bucket.count(now)
 
-    def undo_count(self, name: str, cooldown: Cooldown, user_id: int | None) -> None:
+    def undo_count(self, name: str, cooldown: Cooldown, whom: Hashable) -> None:
         """Undo the last `count_run`: the command may be run again at once."""
-        if bucket := self._buckets.get(_key(name, cooldown, user_id)):
+        if bucket := self._buckets.get((name, cooldown, whom)):
             bucket.refund(self._clock())
 
 
-def _key(name: str, cooldown: Cooldown, user_id: int | None) -> tuple[str, Cooldown, int | None]:
-    return name, cooldown, user_id if cooldown.per is Per.USER else None
+def held_back(per: Per, user: int | None, admins: Set[int]) -> Hashable:
+    """Whom a run by this user holds back; senders without a user id are one user."""
+    match per:
+        case Per.USER:
+            return user
+        case Per.ROLE:
+            return "admins" if user in admins else "users"
+        case Per.ROOM:
+            return "all"

@@ -16,9 +16,11 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.text import plain
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import LazyText
 from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import Mention
 from ravesvc.room.state import user_id
@@ -76,6 +78,7 @@ class Said(NamedTuple):
         text: what follows it, as written.
         mentions: those of the message.
         users: who is in the room, and `people`: what they are called.
+        asker: who has written it, and `videos`: finds those that are meant.
     """
 
     command: str
@@ -85,6 +88,8 @@ class Said(NamedTuple):
     mentions: Sequence[Mention]
     users: frozenset[int]
     people: DisplayNames
+    asker: int | None
+    videos: VideoFinder
 
 
 class _Words:
@@ -199,8 +204,9 @@ class Parameters:
 
     @classmethod
     def of_answer(cls, annotation: Any) -> Parameters:
-        """One value of this type, which for str is all of the text. Raises as `of`."""
-        kind = inspect.Parameter.KEYWORD_ONLY if annotation is str else inspect.Parameter.POSITIONAL_ONLY
+        """One value of this type, which for str and Video is all of the text. Raises as `of`."""
+        whole = annotation in (str, Video)
+        kind = inspect.Parameter.KEYWORD_ONLY if whole else inspect.Parameter.POSITIONAL_ONLY
         return cls((_parameter("a question", inspect.Parameter("answer", kind), annotation),))
 
     def __bool__(self) -> bool:
@@ -221,7 +227,7 @@ class Parameters:
         names: dict[str, object] = {}
         for each in self._parameters:
             if each.rest:
-                names |= self._read_rest(said, each, words)
+                names |= await self._read_rest(said, each, words)
             elif each.many:
                 while (
                     len(places) < _MAX_WORDS and (value := await self._read_next(said, each, words)) is not _NOTHING
@@ -238,11 +244,14 @@ class Parameters:
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=_how_to_write(said))
         return places, names
 
-    def _read_rest(self, said: Said, parameter: _Parameter, words: _Words) -> Mapping[str, object]:
+    async def _read_rest(self, said: Said, parameter: _Parameter, words: _Words) -> Mapping[str, object]:
         text = words.rest()
         if not text and parameter.required:
             raise usage_error(said)
-        return {parameter.name: text} if text else {}
+        if not text:
+            return {}
+        is_video = parameter.annotation is Video
+        return {parameter.name: await said.videos.find(said.asker, text) if is_video else text}
 
     async def _read_next(self, said: Said, parameter: _Parameter, words: _Words) -> object:
         """The value of the next word; `_NOTHING` if there is none."""
@@ -255,6 +264,8 @@ class Parameters:
             return _NOTHING
         if parameter.annotation is str:
             return word
+        if parameter.annotation is Video:
+            return await said.videos.find(said.asker, word)
         kind = _kind(parameter.annotation)
         assert kind, "the signature was looked at"
         try:
@@ -399,11 +410,12 @@ def _parameter(handler: str, found: inspect.Parameter, annotation: Any) -> _Para
         annotation = _without_none(annotation)
     if found.kind is found.VAR_KEYWORD:
         raise RaveError(Code.INVALID_ARGUMENT, f"{what} can't be filled: words have no names")
-    if found.kind is found.KEYWORD_ONLY and annotation is not str:
-        text = f"{what} stands after *, so it is the rest of the line: declare it as str"
+    if found.kind is found.KEYWORD_ONLY and annotation not in (str, Video):
+        text = f"{what} stands after *, so it is the rest of the line: declare it as str or Video"
         raise RaveError(Code.INVALID_ARGUMENT, text)
-    if annotation not in (str, Member, UserId) and _kind(annotation) is None:
-        hint = "use str, int, float, bool, Literal, Duration, Member or UserId; X | None needs the default None"
+    if annotation not in (str, Member, UserId, Video) and _kind(annotation) is None:
+        known = "str, int, float, bool, Literal, Duration, Member, UserId or Video"
+        hint = f"use {known}; X | None needs the default None"
         raise RaveError(Code.INVALID_ARGUMENT, f"{what} has a type that no word can give", hint=hint)
     if optional and found.default is not None and not _fits(found.default, annotation):
         raise RaveError(Code.INVALID_ARGUMENT, f"the default of {found.name} of {handler} is not of its type")

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ravesvc.bot import plugins
+from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import EventKind
-from ravesvc.bot.reserved_names import reserved_names
 from ravesvc.common import timespan
 from ravesvc.common.text import count, printable
 from ravesvc.errors import Code, RaveError
@@ -47,7 +47,7 @@ async def _load(path: Path) -> Registry:
         raise RaveError(Code.BAD_FILE, what)
     content = plugins.read_file(path)
     _give_up_rights()
-    return plugins.execute(path, content, reserved_names())
+    return plugins.execute(path, content, built_in_commands().owners())
 
 
 def _give_up_rights() -> None:

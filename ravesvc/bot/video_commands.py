@@ -6,30 +6,30 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 
 from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import actor
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import Context, Registry, TypedHandler
+from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import VIDEO, Permission
 from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.parameters import usage_error
 from ravesvc.bot.player import Player
 from ravesvc.bot.queue import QueueEntry, Showing
 from ravesvc.bot.text import plain
+from ravesvc.bot.video_finder import MAX_QUERY_CHARS, VideoFinder, bounded
 from ravesvc.common.picture import Media
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines, ngettext
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.links import MAX_LINK_CHARS, is_link
+from ravesvc.media.links import is_link
 
 log = logging.getLogger(__name__)
 
 _DOCUMENT = "hits"
-_MAX_QUERY_CHARS = 200
 _MAX_SHOWN_HITS = 3
 _MAX_LISTED = 10
 # For a picture on its way from its provider to Rave. After that the hit is shown without it.
@@ -39,17 +39,22 @@ _RECOGNISE_TIMEOUT_S = 3.0
 _SEARCH_COOLDOWN_S = 5.0
 # Each asks Rave; one user must not use up what the bot may ask for.
 _VOTE_COOLDOWN_S = 5.0
-# Searches and look-ups of one user at once: a slow provider must not fill all places that the bot has for commands.
-_MAX_LOOKUPS = 3
 
 
-def register(registry: Registry, player: Player, backend: Backend, *, wall: Callable[[], float] = time.time) -> None:
+def register(
+    registry: Registry,
+    player: Player,
+    backend: Backend,
+    finder: VideoFinder,
+    *,
+    wall: Callable[[], float] = time.time,
+) -> None:
     """Register all of them; `backend` also keeps what searches have found, `wall` is in seconds since the epoch."""
-    commands = _VideoCommands(player, backend, wall)
+    commands = _VideoCommands(player, backend, finder, wall)
     add = partial(registry.command, group=VIDEO)
     some = _("<words>")
     add("search", _("Finds videos."), usage=some, example="big buck bunny", cooldown=_SEARCH_COOLDOWN_S)(
-        commands.bounded(commands.search)
+        commands.search
     )
     add(
         "set",
@@ -63,7 +68,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
         _("Plays a video, or queues it while another one plays."),
         usage=_("<link or words>"),
         example="https://youtu.be/aqz-KE-bpKQ",
-    )(commands.bounded(commands.play))
+    )(commands.play)
     add("queue", _("Lists the videos that wait."))(commands.queue)
     add("remove", _("Takes a video of yours out of the queue."), usage=_("<place>"), example="2")(commands.remove)
     add("skip", _("Skips your video, or votes to skip that of another user."))(commands.skip)
@@ -76,38 +81,25 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
 class _VideoCommands:
     """The handlers."""
 
-    def __init__(self, player: Player, backend: Backend, wall: Callable[[], float]) -> None:
+    def __init__(self, player: Player, backend: Backend, finder: VideoFinder, wall: Callable[[], float]) -> None:
         self._player = player
         self._backend = backend
+        self._finder = finder
         self._wall = wall
         # None until they were loaded.
         self._hits: Hits | None = None
         # The last video that was looked up to name what plays, None if that failed, and its link.
         self._last_video: Video | None = None
         self._last_link = ""
-        # The user of each search and look-up that is under way.
-        self._lookups: list[int] = []
-
-    def bounded(self, handler: TypedHandler) -> TypedHandler:
-        """The handler of a command that asks the provider: refuses users for whom `_MAX_LOOKUPS` of them run."""
-
-        @wraps(handler)
-        async def run(context: Context, *, sought: str) -> None:
-            asker = actor(context)
-            if self._lookups.count(asker) >= _MAX_LOOKUPS:
-                raise RaveError(Code.BUSY, _("your last searches are still under way"))
-            self._lookups.append(asker)
-            try:
-                await handler(context, sought=sought)
-            finally:
-                self._lookups.remove(asker)
-
-        return run
 
     async def search(self, context: Context, *, sought: str) -> None:
         """Say the first ones that fit, each with its picture, and remember them."""
-        asker, sought = actor(context), _bounded(sought)
-        await context.reply(_("Searching for “{words}”", words=plain(sought, _MAX_QUERY_CHARS)))
+        asker = actor(context)
+        with self._finder.asking(asker):
+            await self._show_found(context, asker, bounded(sought))
+
+    async def _show_found(self, context: Context, asker: int, sought: str) -> None:
+        await context.reply(_("Searching for “{words}”", words=plain(sought, MAX_QUERY_CHARS)))
         videos = (await self._backend.search_videos(asker, sought))[:_MAX_SHOWN_HITS]
         if not videos:
             await context.reply(_("Nothing was found"))
@@ -131,10 +123,9 @@ class _VideoCommands:
         former = await self._player.choose(self._entry(asker, video))
         await context.reply(words.voted(video, former))
 
-    async def play(self, context: Context, *, sought: str) -> None:
+    async def play(self, context: Context, *, video: Video) -> None:
         """Put a video into the queue, which plays it at once if nothing else does."""
-        asker, sought = actor(context), _bounded(sought)
-        place = await self._player.add(self._entry(asker, video := await self._find(asker, sought)))
+        place = await self._player.add(self._entry(actor(context), video))
         if place:
             await context.reply(_("Queued at place {n}: {title}", n=place, title=words.title(video)))
         else:
@@ -245,15 +236,6 @@ class _VideoCommands:
     def _entry(self, asker: int, video: Video) -> QueueEntry:
         return QueueEntry(video=video, user=asker, asked_at=int(self._wall()))
 
-    async def _find(self, asker: int, sought: str) -> Video:
-        """The video that a link leads to, or the first one that fits the words."""
-        if is_link(sought):
-            return await self._backend.look_up_video(asker, sought)
-        videos = await self._backend.search_videos(asker, sought)
-        if not videos:
-            raise RaveError(Code.INVALID_ARGUMENT, _("nothing was found"), hint=_("try other words, or a link"))
-        return videos[0]
-
     async def _chosen_hit(self, context: Context, number: int | None) -> Video:
         reply_to = context.message.reply_to
         if number is not None:
@@ -300,11 +282,3 @@ class _VideoCommands:
         except (RaveError, TimeoutError) as error:
             log.info("a hit is shown without its picture: %s", error)
             return []
-
-
-def _bounded(text: str) -> str:
-    """What a search is given of the words after the command."""
-    words = " ".join(text.split())
-    # A link that is cut has more than `MAX_LINK_CHARS` characters still: the service refuses it for that.
-    link = words[: MAX_LINK_CHARS + 1]
-    return link if is_link(link) else words[:_MAX_QUERY_CHARS]

@@ -24,6 +24,7 @@ from ravesvc.bot.player import Player
 from ravesvc.bot.plugins import PluginLoader
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition, MeshSettings, Session
@@ -104,6 +105,7 @@ class Worker:
             Uploads(hosts),
             asking=self._requests.request,
         )
+        finder = VideoFinder(parent)
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
@@ -116,12 +118,13 @@ class Worker:
             rave=rave,
             http=PluginHttp(hosts),
             documents=parent,
+            videos=finder,
             ignored_users=settings.ignored_users,
             on_plugin_failure=self._plugins.report_failure,
         )
         self._player = Player(self._bot, rave, parent)
         self._bot.watch(self._player.on_change)
-        video_commands.register(registry, self._player, parent)
+        video_commands.register(registry, self._player, parent, finder)
         self._connections = ConnectLoop(
             mesh=mesh,
             settings=settings,

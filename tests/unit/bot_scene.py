@@ -15,6 +15,7 @@ from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import BotInfo, Registry
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media
 from ravesvc.common.token_bucket import Rate
 from ravesvc.room.changes import RoomState
@@ -114,6 +115,7 @@ class Scene:
             rave=self.rave,
             http=self.http,
             documents=self.service,
+            videos=VideoFinder(self.service),
             ignored_users=self.ignored,
             limits=self.limits,
             clock=lambda: self.now,

@@ -13,6 +13,7 @@ from typing import Any
 from ravesvc.bot import video_commands
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
@@ -152,7 +153,8 @@ class Party(Scene):
         """The party goes on meanwhile."""
         async with self.running():
             self.player = Player(self.bot, self.theatre, self.service, clock=lambda: self.now)
-            video_commands.register(self.registry, self.player, self.service, wall=lambda: 1_800_000_000)
+            finder = VideoFinder(self.service)
+            video_commands.register(self.registry, self.player, self.service, finder, wall=lambda: 1_800_000_000)
             self.bot.watch(self.player.on_change)
             self.theatre.show = self.show
             self.theatre.plays = lambda: self.party.state.playback is not None

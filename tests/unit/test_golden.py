@@ -29,8 +29,7 @@ import pytest
 from ravesvc import BotManager, commands
 from ravesvc.blocklist.file import to_json as blocklist_text
 from ravesvc.blocklist.model import BlocklistModel, Reason
-from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
-from ravesvc.bot.command import Registry
+from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.queue import Queue, QueueEntry, QueuePlaying, QueueRequest, Removed, Showing
 from ravesvc.common.log_fields import CAUSE_MESSAGE_IDS, MESSAGE_IDS
@@ -122,16 +121,7 @@ def argument(action: argparse.Action) -> str:
 
 def chat_commands() -> Iterator[str]:
     """The commands of a bot: whom each is for, its group, and its cooldown in seconds."""
-    registry = Registry()
-    # They are called by the handlers alone.
-    uncalled: Any = None
-    builtin.register(registry)
-    admin.register(registry, uncalled, uncalled, uncalled)
-    moderation.register(registry, uncalled)
-    settings_commands.register(registry, uncalled)
-    privacy.register(registry, uncalled)
-    video_commands.register(registry, uncalled, uncalled)
-    for command in registry.commands():
+    for command in built_in_commands().commands():
         fixed = " fixed" if command.fixed else ""
         yield f"{command.name} {command.permission}{fixed} {command.group} {command.cooldown.seconds:g}"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.parameters import Duration, Parameters, Said, UserId
 from ravesvc.bot.parsing import parse
+from ravesvc.bot.video_finder import Providers, VideoFinder
 from ravesvc.common.spelling import fold, nearest
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
@@ -32,6 +33,8 @@ async def _nobody(users: Sequence[int]) -> dict[int, str]:
     return {}
 
 
+# No parameter is a video.
+_VIDEOS = VideoFinder(cast(Providers, None))
 _PARAMETERS = [Parameters.of(each) for each in (_numbers, _mixed, _words)]
 
 
@@ -54,7 +57,7 @@ def check(data: bytes) -> None:
 def _check_parameters(parameters: Parameters, text: str) -> None:
     """A text fills the parameters, or is answered in words."""
     mentions = [Mention(2, "Ann"), Mention(3, "Bob the great")]
-    said = Said("?it", parameters.usage, "", text, mentions, frozenset({2}), DisplayNames(_nobody))
+    said = Said("?it", parameters.usage, "", text, mentions, frozenset({2}), DisplayNames(_nobody), 2, _VIDEOS)
     try:
         # Nothing has to be waited for: without a Member nobody is asked for a name.
         parameters.read(said).send(None)

@@ -187,3 +187,53 @@ async def test_a_task_may_ask_when_its_command_has_ended(order: Path) -> None:
         assert await room.say("?later") == []
         assert await room.run_for(100) == ["Still there?"]
         assert await room.say("yes") == ["yes"]
+
+
+GUEST = """
+from ravesvc.commands import every, on_message, on_user_join
+
+@on_user_join
+async def welcome(event):
+    age = await event.ask(f"Welcome, {await event.display_name()}! How old are you?", int, timeout=30)
+    await event.send(f"{await event.display_name()} is {age}")
+
+@on_message
+async def listen(event):
+    if event.message.text == "vote":
+        answers = [answer.value async for answer in event.answers("Yes or no?", bool, timeout=10)]
+        await event.reply(f"{sum(answers)} of {len(answers)} say yes")
+
+@every("1h")
+async def ask(event):
+    await event.ask("Who is there?")
+"""
+
+
+async def test_handlers_of_events_ask_as_commands_do(tmp_path: Path) -> None:
+    (tmp_path / "guest.py").write_text(GUEST)
+    async with FakeRoom() as room:
+        room.load(tmp_path / "guest.py")
+        assert await room.join("Ann") == ["Welcome, Ann! How old are you?"]
+        assert await room.say("old", user="Ann") == ["“old” is no whole number"]
+        assert await room.say("33", user="Bob") == []
+        assert await room.say("33", user="Ann") == ["Ann is 33"]
+        assert await room.say("vote") == ["Yes or no?"]
+        assert await room.say("yes", user="Bob") == []
+        assert await room.say("no", user="Ann") == []
+        assert await room.run_for(10) == ["1 of 2 say yes"]
+
+
+async def test_a_question_of_an_event_that_is_not_answered_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "guest.py").write_text(GUEST)
+    async with FakeRoom() as room:
+        room.load(tmp_path / "guest.py")
+        await room.join("Ann")
+        # Longer than an event may take without the wait.
+        assert await room.run_for(100) == []
+        assert "a handler of on_user_join has asked in vain" in caplog.text
+        assert "ERROR" not in {record.levelname for record in caplog.records}
+        await room.run_for(3600)
+        assert "Rave does not say who you are" in caplog.text, "a timer has no user"

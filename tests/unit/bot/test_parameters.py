@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from ravesvc.bot.video_finder import VideoFinder
+from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
-from ravesvc.testing import FakeRoom
+from ravesvc.testing import FakeRoom, FakeService
 
 HEAD = """
 from typing import Literal
@@ -251,3 +255,68 @@ async def test_no_file_takes_an_alias_or_adds_to_the_commands_of_another(tmp_pat
                 load(room, tmp_path, f'@command("{name}", "Mine.")\nasync def it(context): ...')
         with pytest.raises(RaveError, match="there is a command store already"):
             load(room, tmp_path, '@command("mine", "Mine.", aliases=["store"])\nasync def it(context): ...')
+
+
+VIDEOS = """
+from ravesvc.commands import Video, command
+
+@command("watch", "Watches.")
+async def watch(context, *, video: Video):
+    await context.reply(f"watching {video.title}")
+
+@command("rate", "Rates.")
+async def rate(context, video: Video, stars: int):
+    await context.reply(f"{video.title}: {stars}")
+
+@command("which", "Asks.")
+async def which(context):
+    await context.reply((await context.ask("Which one?", Video)).title)
+"""
+
+
+async def test_a_video_is_found_by_its_link_or_by_words(tmp_path: Path) -> None:
+    (tmp_path / "watch.py").write_text(VIDEOS)
+    async with FakeRoom() as room:
+        room.load(tmp_path / "watch.py")
+        link = "https://youtu.be/aqz-KE-bpKQ"
+        room.service.videos += [
+            Video(provider="youtube", id="aqz-KE-bpKQ", url=link, title="Big Buck Bunny"),
+            Video(provider="youtube", id="x", url="https://youtu.be/x", title="Buck again"),
+        ]
+        assert await room.say("?watch big  buck") == ["watching Big Buck Bunny"]
+        assert await room.say(f"?watch {link}") == ["watching Big Buck Bunny"]
+        assert await room.say("?watch buck again") == ["watching Buck again"]
+        assert await room.say('?rate "big buck" 5') == ["Big Buck Bunny: 5"]
+        (said,) = await room.say("?watch cats")
+        assert said.startswith("Nothing was found. Try other words, or a link (error ")
+        (said,) = await room.say("?watch")
+        assert said.startswith("Write ?watch <video>")
+        assert await room.say("?which") == ["Which one?"]
+        assert await room.say("cats") == ["nothing was found"]
+        assert await room.say("buck again") == ["Buck again"]
+
+
+async def test_a_user_has_a_few_videos_looked_up_at_once() -> None:
+    class Slow(FakeService):
+        """Answers when it is let."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.go = asyncio.Event()
+
+        async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+            await self.go.wait()
+            return [Video(provider="youtube", id="x", url="https://youtu.be/x", title=words)]
+
+    service = Slow()
+    finder = VideoFinder(service)
+    asked = [asyncio.create_task(finder.find(2, "cats")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(RaveError, match="your last searches are still under way"):
+        await finder.find(2, "dogs")
+    other = asyncio.create_task(finder.find(3, "dogs"))
+    service.go.set()
+    assert [video.title for video in await asyncio.gather(*asked, other)] == ["cats", "cats", "cats", "dogs"]
+    assert (await finder.find(2, "x" * 1000)).title == "x" * 200
+    with pytest.raises(RaveError, match="Rave does not tell who you are"):
+        await finder.find(None, "cats")

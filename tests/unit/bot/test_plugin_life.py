@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.plugin_tasks import MAX_TASKS
-from ravesvc.bot.plugins import PluginLoader, Sources
+from ravesvc.bot.plugins import PluginLoader, Sources, load_file
+from ravesvc.errors import RaveError
 from ravesvc.testing import FakeRoom
 from tests.unit.conftest import until
 
@@ -285,6 +287,10 @@ async def own(context):
 async def all_(context):
     await context.reply("all")
 
+@command("role", "For admins, and for others.", cooldown=Cooldown(30, Per.ROLE))
+async def role(context):
+    await context.reply("role")
+
 @command("free", "Not for admins.", cooldown=Cooldown(30, admins=False))
 async def free(context):
     await context.reply("free")
@@ -300,10 +306,61 @@ async def test_a_cooldown_is_of_a_user_or_of_the_room_and_may_spare_admins(tmp_p
         assert await room.say("?own") == ["You may use ?own again in 30 s"]
         assert await room.say("?all") == ["all"]
         assert await room.say("?all", user="Bob") == ["?all can be used again in 30 s"]
+        assert [await room.say("?role", user=user) for user in ("Ann", "Eve")] == [["role"], ["role"]]
+        assert await room.say("?role", user="Bob") == ["?role can be used again in 30 s"]
+        assert await room.say("?role", user="Eve") == ["?role can be used again in 30 s"]
+        assert (
+            "• It may be used every 30 s by users, and by admins, in this room" in (await room.say("?help role"))[0]
+        )
         assert [await room.say("?free", user="Eve") for _ in range(2)] == [["free"], ["free"]]
         assert await room.say("?free") == ["free"]
         assert await room.say("?free") == ["You may use ?free again in 30 s"]
         assert "• It may be used every 30 s in this room" in (await room.say("?help all"))[0]
+
+
+CHECKS = """
+from ravesvc.commands import UserError
+
+async def is_early(context):
+    if context.text == "late":
+        raise UserError("it is too late for that", hint="come back tomorrow")
+
+async def is_ann(context):
+    if await context.display_name() != "Ann":
+        raise UserError("only Ann may do that")
+
+@command("dance", "Dances.", checks=[is_early, is_ann], cooldown=30)
+async def dance(context, when: str, times: int = 1):
+    await context.reply(f"dancing {when}")
+"""
+
+
+async def test_checks_run_one_after_another_before_the_words_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "dance.py"
+    file.write_text(HEAD + CHECKS)
+    async with FakeRoom() as room:
+        room.load(file)
+        (said,) = await room.say("?dance late", user="Bob")
+        assert said.startswith("It is too late for that. Come back tomorrow (error ")
+        (said,) = await room.say("?dance now never", user="Bob")
+        assert said.startswith("Only Ann may do that (error ")
+        (said,) = await room.say("?dance now never")
+        assert said.startswith("“never” is no whole number")
+        assert await room.say("?dance now") == ["dancing now"], "what was refused begins no cooldown"
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ("def bad(context): ...", "bad is no coroutine: write async def bad(...)"),
+        ("async def bad(): ...", "bad has other parameters than it gets: write async def bad(context)"),
+    ],
+)
+def test_a_check_that_can_not_be_run_is_refused(tmp_path: Path, check: str, told: str) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(f"{HEAD}\n{check}\n@command('x', 'X.', checks=[bad])\nasync def x(context): ...\n")
+    with pytest.raises(RaveError, match=re.escape(told)):
+        load_file(file, {})
 
 
 FAILS = """

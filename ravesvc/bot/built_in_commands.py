@@ -1,4 +1,4 @@
-"""The names of the commands that every bot has of its own: no plugin may have one of these."""
+"""The commands that every bot has of its own: no plugin may have the name of one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ravesvc.bot.command import Registry
 _NOTHING: Any = None
 
 
-def reserved_names() -> dict[str, str]:
-    """All names, as they are compared, and whose they are: as a bot tells an author who takes one."""
+def built_in_commands() -> Registry:
+    """All of them, to be looked at."""
     registry = Registry()
     builtin.register(registry)
     admin.register(registry, _NOTHING, _NOTHING, _NOTHING)
     moderation.register(registry, _NOTHING)
     settings_commands.register(registry, _NOTHING)
     privacy.register(registry, _NOTHING)
-    video_commands.register(registry, _NOTHING, _NOTHING)
-    return registry.owners()
+    video_commands.register(registry, _NOTHING, _NOTHING, _NOTHING)
+    return registry

@@ -93,6 +93,7 @@ class RoomPluginDocument:
         async with self._lock:
             values = await self._load()
             result = work(values)
+            _drop_empty_users(values)
             text = _to_text(values)
             # Until the service has answered it is not known what it has.
             self._text = None
@@ -214,6 +215,12 @@ class PluginStore:
             users[user] = {}
         mine: dict[str, Json] = users[user]
         return mine
+
+
+def _drop_empty_users(values: dict[str, dict[str, Json]]) -> None:
+    """A user for whom nothing is kept takes no place."""
+    if _USERS in values:
+        values[_USERS] = {user: kept for user, kept in values[_USERS].items() if kept != {}}
 
 
 def _to_text(values: Json) -> str:

@@ -105,6 +105,16 @@ async def test_what_is_returned_is_a_copy() -> None:
     assert await store.get("list", "none") == "none"
 
 
+async def test_a_user_for_whom_nothing_is_kept_takes_no_place() -> None:
+    service = FakeService()
+    store = PluginStore(PluginDocument("x.py", service))
+    await store.of(ANN).set("n", 1)
+    await store.of(BOB).set("n", 2)
+    await store.of(ANN).delete("n")
+    await store.of(ANN).delete("never there")
+    assert kept(service) == {"users": {str(BOB): {"n": 2}}}
+
+
 async def test_a_change_that_can_not_be_saved_has_not_happened() -> None:
     service = SlowService()
     service.go.set()

@@ -567,6 +567,7 @@ class Bot:
             kind=kind,
             mesh_id=self._mesh_id,
             user_id=user_id,
+            is_admin=self.permissions is not None and user_id in self.permissions.admins,
             message=message,
             mentions_bot=room is not None and any(mention.user_id == room.own_user_id for mention in mentions),
             replies_to_bot=room is not None and reply_to is not None and room.is_own(reply_to),

@@ -40,6 +40,7 @@ class Event:
         kind: what.
         mesh_id: where.
         user_id: who joined, left or wrote, if known; None for what happened to the bot itself.
+        is_admin: whether that user is an admin.
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
@@ -51,6 +52,7 @@ class Event:
     kind: EventKind
     mesh_id: str
     user_id: int | None = None
+    is_admin: bool = False
     message: ChatMessage | None = None
     mentions_bot: bool = False
     replies_to_bot: bool = False

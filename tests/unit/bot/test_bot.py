@@ -393,6 +393,16 @@ async def test_mentions_and_replies_are_recognised_by_id_alone() -> None:
         assert [(e.mentions_bot, e.replies_to_bot) for e in seen] == [(True, False), (False, False), (False, True)]
 
 
+@pytest.mark.parametrize(("user", "is_admin"), [(BOB, True), (ANN, False), (None, False)])
+async def test_an_event_tells_whether_its_user_is_an_admin(user: int | None, is_admin: bool) -> None:
+    scene = Scene(permissions=StaticPermissions(frozenset({BOB})))
+    events = listening(scene, EventKind.MESSAGE)
+
+    async with scene.running():
+        scene.say("hi", user)
+        assert (await events.get()).is_admin is is_admin
+
+
 async def test_all_events_have_one_shape_and_may_speak() -> None:
     scene = Scene()
     events = listening(scene, *EventKind)

@@ -11,7 +11,8 @@
     asyncio.run(main())
 
 The bot is the real one; the room is made up, and so is the clock, so that no test has to wait: `room.run_for` lets
-time pass. A failure of a plugin fails the test, see `FakeRoom.failures`.
+time pass, also for `asyncio.sleep`, `time.time` and `time.monotonic` of a plugin. A failure of a plugin fails the
+test, see `FakeRoom.failures`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ _TURNS = 20
 _NO_LIMIT = Rate(1_000_000, 1.0)
 
 _sleep_in_real_time = asyncio.sleep
-# The rooms that are open, by the plugins that are loaded in them: those sleep by the clock of their room.
+_real_time, _real_monotonic = time.time, time.monotonic
+# The rooms that are open, by the plugins that are loaded in them: those sleep, and read the time, by the clock of
+# their room.
 _rooms: dict[PluginTasks, FakeRoom] = {}
 
 
@@ -66,74 +69,94 @@ def _sleep(delay: float, result: Any = None) -> Coroutine[Any, Any, Any]:
     return room._sleep_of_plugin(delay, result) if room and delay > 0 else _sleep_in_real_time(delay, result)
 
 
+def _time() -> float:
+    """In place of time.time, while a room is open."""
+    room = _rooms.get(sys._getframe(1).f_globals.get(OWNER, None))  # type: ignore[arg-type]
+    return room._now_s + room._epoch_s if room else _real_time()
+
+
+def _monotonic() -> float:
+    """In place of time.monotonic, while a room is open."""
+    room = _rooms.get(sys._getframe(1).f_globals.get(OWNER, None))  # type: ignore[arg-type]
+    return room._now_s if room else _real_monotonic()
+
+
 class FakeRave:
     """Records the calls of a bot to Rave, as (method, *arguments), and lets them succeed. See `bot.room_api.RoomApi`.
 
     Attributes:
         asked: all calls, in order.
+        fails: what calls fail with, by method. A bot that does not lead the room:
+            `room.rave.fails["kick"] = RaveError(Code.FORBIDDEN, "only the leader can do that")`.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
+        self.fails: dict[str, RaveError] = {}
 
     async def register(self, video: Video) -> str:
         """The URL is made up of the provider's id."""
-        self.asked.append(("register", video))
+        self._ask("register", video)
         return f"https://rave.example/videos/{video.provider}/{video.id}"
 
     async def vote(self, url: str) -> None:
         """See `RoomApi`."""
-        self.asked.append(("vote", url))
+        self._ask("vote", url)
 
     async def clear_votes(self) -> None:
         """See `RoomApi`."""
-        self.asked.append(("clear_votes",))
+        self._ask("clear_votes")
 
     async def like(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        self.asked.append(("like", url, instance_id))
+        self._ask("like", url, instance_id)
 
     async def vote_skip(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        self.asked.append(("vote_skip", url, instance_id))
+        self._ask("vote_skip", url, instance_id)
 
     async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        self.asked.append(("withdraw", opinion, url, instance_id))
+        self._ask("withdraw", opinion, url, instance_id)
 
     async def set_playback(self, position: float, *, playing: bool) -> None:
         """See `RoomApi`."""
-        self.asked.append(("set_playback", position, playing))
+        self._ask("set_playback", position, playing)
 
     async def end_video(self) -> None:
         """See `RoomApi`."""
-        self.asked.append(("end_video",))
+        self._ask("end_video")
 
     async def kick(self, user: int) -> None:
         """See `RoomApi`."""
-        self.asked.append(("kick", user))
+        self._ask("kick", user)
 
     async def mute(self, user: int) -> None:
         """See `RoomApi`."""
-        self.asked.append(("mute", user))
+        self._ask("mute", user)
 
     async def unmute(self, user: int) -> None:
         """See `RoomApi`."""
-        self.asked.append(("unmute", user))
+        self._ask("unmute", user)
 
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
-        self.asked.append(("transfer_leadership", user))
+        self._ask("transfer_leadership", user)
 
     async def upload(self, picture: Picture) -> Media:
         """The URL is made up."""
-        self.asked.append(("upload", picture))
+        self._ask("upload", picture)
         return Media(f"https://rave.example/pictures/{len(self.asked)}", picture.mime, picture.aspect_ratio)
 
     async def profile(self, user: int) -> Profile:
         """An empty profile, with the name that the bot uses for a user without a known name."""
-        self.asked.append(("profile", user))
+        self._ask("profile", user)
         return Profile(name=f"User {user}", handle="", country="", bio="")
+
+    def _ask(self, method: str, *arguments: object) -> None:
+        self.asked.append((method, *arguments))
+        if method in self.fails:
+            raise self.fails[method]
 
 
 class FakeHttp:
@@ -269,6 +292,8 @@ class FakeRoom:
         self._sent: list[str] = []
         self._messages = itertools.count(1)
         self._now_s = time.monotonic()
+        # When the clock was at 0, in seconds since the epoch.
+        self._epoch_s = time.time() - self._now_s
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self.server_clock = ServerClock(steady=lambda: self._now_s, wall=lambda: self._now_s)
         self._playback: Playback | None = None
@@ -320,7 +345,7 @@ class FakeRoom:
         self._plugins.append(plugin)
         self._registry.include(self._plugins)
         _rooms[plugin.tasks] = self
-        asyncio.sleep = _sleep
+        asyncio.sleep, time.time, time.monotonic = _sleep, _time, _monotonic
         self._bot.start_plugin(plugin)
 
     async def unload(self, file: str | Path) -> list[str]:
@@ -344,6 +369,7 @@ class FakeRoom:
         del _rooms[plugin.tasks]
         if not _rooms:
             asyncio.sleep = _sleep_in_real_time
+            time.time, time.monotonic = _real_time, _real_monotonic
 
     def user_id(self, user: str) -> int:
         """The id of a user."""

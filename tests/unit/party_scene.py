@@ -80,37 +80,22 @@ class Service:
 
 
 class Theatre(FakeRave):
-    """Rave: a vote starts its video if nothing plays, or, with `obeys`, at once. `fails`: as that of the service."""
+    """Rave: a vote starts its video if nothing plays, or, with `obeys`, at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fails: dict[str, RaveError] = {}
         self.obeys = True
         self.show: Callable[[str | None], None] = lambda url: None
         self.plays: Callable[[], bool] = lambda: False
 
-    async def register(self, video: Video) -> str:
-        self._fail("register")
-        return await super().register(video)
-
     async def vote(self, url: str) -> None:
-        self._fail("vote")
         await super().vote(url)
         if self.obeys and not self.plays():
             self.show(url)
 
     async def end_video(self) -> None:
-        self._fail("end_video")
         await super().end_video()
         self.show(None)
-
-    async def vote_skip(self, url: str, instance_id: str) -> None:
-        self._fail("vote_skip")
-        await super().vote_skip(url, instance_id)
-
-    def _fail(self, method: str) -> None:
-        if method in self.fails:
-            raise self.fails[method]
 
     def calls(self, method: str) -> list[Any]:
         return [call[1] for call in self.asked if call[0] == method]

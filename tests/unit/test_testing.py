@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import ravesvc.testing
 from ravesvc.common.video import Video
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import Change, VideoChanged, VideoEnded
 from ravesvc.testing import FakeRoom
 from tests.unit.common.test_picture import PNG
@@ -263,6 +264,46 @@ async def test_a_plugin_sleeps_by_the_clock_of_its_room(tmp_path: Path) -> None:
         # What is no plugin's takes its time.
         await asyncio.sleep(0.001)
     assert asyncio.sleep is real
+
+
+CLOCK = """
+import asyncio
+import time
+from ravesvc.commands import command
+
+@command("time", "Tells the time.")
+async def tell(context):
+    before = time.time(), time.monotonic()
+    await asyncio.sleep(3600)
+    await context.reply(f"{time.time() - before[0]:.0f} {time.monotonic() - before[1]:.0f} {time.time()}")
+"""
+
+
+async def test_a_plugin_reads_the_time_by_the_clock_of_its_room(tmp_path: Path) -> None:
+    (tmp_path / "clock.py").write_text(CLOCK)
+    clocks = time.time, time.monotonic
+    begun = time.time()
+    async with FakeRoom() as room:
+        room.load(tmp_path / "clock.py")
+        await room.say("?time")
+        (said,) = await room.run_for(3600)
+        wall, monotonic, now = said.split()
+        assert (wall, monotonic) == ("3600", "3600")
+        assert 0 <= float(now) - begun - 3600 < 60
+        # What is no plugin's is as late as it is.
+        assert time.time() - begun < 60
+    assert (time.time, time.monotonic) == clocks
+
+
+async def test_a_call_of_rave_fails_as_a_test_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "asking.py").write_text(f"PNG = {PNG!r}\n{ASKING}")
+
+    async with FakeRoom() as room:
+        room.load(tmp_path / "asking.py")
+        room.rave.fails["clear_votes"] = RaveError(Code.FORBIDDEN, "not today")
+        (said,) = await room.say("?party")
+        assert said.startswith("Not today (error ")
+        assert room.rave.asked[-1] == ("clear_votes",)
 
 
 async def test_a_file_is_loaded_anew_as_by_a_refresh(tmp_path: Path) -> None:

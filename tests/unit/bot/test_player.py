@@ -37,14 +37,12 @@ class Ballots(Theatre):
 
     async def vote(self, url: str) -> None:
         self._require_leader()
-        self._fail("vote")
-        self.asked.append(("vote", url))
+        self._ask("vote", url)
         self.cast(BOT, url.rpartition("/")[2])
 
     async def end_video(self) -> None:
         self._require_leader()
-        self._fail("end_video")
-        self.asked.append(("end_video",))
+        self._ask("end_video")
         self.end()
 
     def _require_leader(self) -> None:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+from ravesvc.api.models import Privacy
 from ravesvc.api.response import Response
 from ravesvc.bot.command import Context, PluginTimer
 from ravesvc.bot.command_names import Permission
@@ -46,6 +47,7 @@ __all__ = [
     "Per",
     "Permission",
     "Picture",
+    "Privacy",
     "Response",
     "UserError",
     "UserId",

@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.response import DEFAULT_TIMEOUT_S, Response
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
@@ -86,12 +86,14 @@ class FakeRave:
 
     Attributes:
         asked: all calls, in order.
+        room_privacy: who finds the room: at first all users.
         fails: what calls fail with, by method. A bot that does not lead the room:
             `room.rave.fails["kick"] = RaveError(Code.FORBIDDEN, "only the leader can do that")`.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
+        self.room_privacy = Privacy(public=True, friends=False, local=False)
         self.fails: dict[str, RaveError] = {}
 
     async def register(self, video: Video) -> str:
@@ -142,6 +144,16 @@ class FakeRave:
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
         self._ask("transfer_leadership", user)
+
+    async def privacy(self) -> Privacy:
+        """See `RoomApi`."""
+        self._ask("privacy")
+        return self.room_privacy
+
+    async def set_privacy(self, privacy: Privacy) -> None:
+        """See `RoomApi`."""
+        self._ask("set_privacy", privacy)
+        self.room_privacy = privacy
 
     async def upload(self, picture: Picture) -> Media:
         """The URL is made up."""

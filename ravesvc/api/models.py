@@ -67,6 +67,18 @@ class Profile(NamedTuple):
     bio: str
 
 
+class Privacy(NamedTuple):
+    """Who finds a room in Rave's lists, and may come without an invitation.
+
+    `public` is all users, `friends` those who are friends of its users, `local` those who are near. With none of them
+    only invited users do.
+    """
+
+    public: bool
+    friends: bool
+    local: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """A room.
@@ -155,6 +167,18 @@ def profile(answer: Object) -> Profile:
         country=_text(found, "country"),
         bio=_text(json_fields.opt_object(data, "bio") or {}, "bio"),
     )
+
+
+def privacy(answer: Object) -> Privacy:
+    """The privacy in an answer about one mesh; raises `RaveError` (BadData) if it does not say all of it."""
+    data = json_fields.get_object(answer, "data")
+    return Privacy(*(json_fields.get_bool(data, key) for key in ("isPublic", "isFriend", "isLocal")))
+
+
+def other_settings(answer: Object) -> dict[str, str]:
+    """The settings of a mesh besides its privacy, as the answer about it has them and a change of them takes them."""
+    data = json_fields.get_object(answer, "data")
+    return {key: value for key in ("playMode", "voipMode") if (value := _text(data, key))}
 
 
 def video_id(answer: Object) -> str:

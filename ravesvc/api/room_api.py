@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from ravesvc import names
 from ravesvc.api import client, failures, models, transport
 from ravesvc.api.client import Api
-from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.upload import Uploads, place
 from ravesvc.common.json_fields import Object
 from ravesvc.common.picture import Media, Picture
@@ -51,6 +51,11 @@ _ABOUT_PLAYBACK = {
 _ABOUT_USER = {
     Code.FORBIDDEN: _LEADER_ONLY,
     Code.NOT_FOUND: _("Rave finds no such user in this room"),
+    Code.REFUSED: _MAYBE_LEADER_ONLY,
+}
+_ABOUT_ROOM = {
+    Code.FORBIDDEN: _LEADER_ONLY,
+    Code.NOT_FOUND: _("Rave finds no such room"),
     Code.REFUSED: _MAYBE_LEADER_ONLY,
 }
 _ABOUT_PICTURE = {
@@ -185,6 +190,23 @@ class HttpRoomApi:
         what = _("making that user the leader")
         await self._do(self._moderation, what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
 
+    async def privacy(self) -> Privacy:
+        """See `RoomApi`."""
+        return await self._read_room(_("reading who finds this room"), models.privacy)
+
+    async def set_privacy(self, privacy: Privacy) -> None:
+        """See `RoomApi`.
+
+        The one source that describes the call sends all settings of a room at once. Whether the server resets those
+        that are missing is unknown, so those that it has told go along as they are. Latitude, longitude and radius,
+        which it does not tell, are left out.
+        """
+        what = _("changing who finds this room")
+        self._require_enabled(what, "privacy")
+        others = await self._read_room(what, models.other_settings)
+        body = {"isFriend": privacy.friends, "isLocal": privacy.local, "isPublic": privacy.public, **others}
+        await self._do(self._moderation, what, "PUT", self._path, _ABOUT_ROOM, body)
+
     async def upload(self, picture: Picture) -> Media:
         """See `RoomApi`."""
         what = _("sending a picture")
@@ -206,6 +228,12 @@ class HttpRoomApi:
     async def _send_opinion(self, what: str, opinion: Opinion, url: str, instance_id: str) -> None:
         await self._do(
             self._other, what, "PUT", f"{self._path}/likeskip", _ABOUT_VIDEO, _opinion(opinion, url, instance_id)
+        )
+
+    async def _read_room(self, what: str, read: Callable[[Object], T]) -> T:
+        """What `read` makes of what Rave says of the room, which has its users as well."""
+        return await self._ask(
+            self._moderation, what, "GET", self._path, _ABOUT_ROOM, read, max_bytes=transport.USERS_ANSWER_BYTES
         )
 
     async def _video_base(self) -> str:

@@ -1,10 +1,10 @@
-"""What a bot can ask of Rave for its room: videos, votes, playback, moderation, profiles."""
+"""What a bot can ask of Rave for its room: videos, votes, playback, moderation, privacy, profiles."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.video import Video
 
@@ -15,7 +15,7 @@ class RoomApi(Protocol):
     Every method raises `RaveError`, in words fit for the chat:
         InvalidArgument: what was given makes no sense, or rave.yaml has switched the call off.
         Forbidden, Refused: Rave does not let us, mostly because only the leader may do that.
-        NotFound, BadRequest: Rave knows no such video or user, or nothing plays.
+        NotFound, BadRequest: Rave knows no such video, user or room, or nothing plays.
         RateLimited: too many calls, by our own limit or Rave's; the attribute `retry_after` has the seconds to wait,
             if that is known.
         Network, Timeout, Tls, ServerError, BadData, Unauthorized, Closed: no proper answer. It is not known then
@@ -57,6 +57,12 @@ class RoomApi(Protocol):
 
     async def transfer_leadership(self, user: int) -> None:
         """Make a user the leader."""
+
+    async def privacy(self) -> Privacy:
+        """Who finds the room now, and may come without an invitation."""
+
+    async def set_privacy(self, privacy: Privacy) -> None:
+        """Change that. Users who are in the room stay there."""
 
     async def upload(self, picture: Picture) -> Media:
         """Send a picture, so that a chat message can show it. Raises TooLarge as well."""

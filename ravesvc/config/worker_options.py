@@ -157,6 +157,8 @@ class UnconfirmedCalls:
     """Play videos of other providers than YouTube."""
     profiles: bool = option(SWITCH, default=True, reload=True)
     """Read the profile of a user."""
+    privacy: bool = option(SWITCH, default=True, reload=True)
+    """Change who finds a room: all users, friends, or those who are invited."""
     vote_time: str = option(CHOICE, default=VOTE_TIMES[0], words=VOTE_TIMES, reload=True)
     """The unit of the time of a vote. The sources disagree, and both are reported to work."""
     video_host: str = option(CHOICE, default=VIDEO_HOSTS[0], words=VIDEO_HOSTS, reload=True)

@@ -39,7 +39,8 @@ FAULT_TARGETS = (
     *("discovery", "mesh", "uninvite", "invite", "leave", "kick", "self", "users"),
     *("contacts", "friendships", "user", "profile", "images", "upload", "picture"),
     *("provider_search", "provider_videos", "provider_oembed", "provider_picture"),
-    *("register", "video", "vote", "clear", "like", "state", "endstream", "transfer", "mute", "unmute"),
+    *("register", "video", "vote", "clear", "like", "state", "endstream", "transfer"),
+    *("mute", "unmute", "settings"),
     *("magiclink", "status", "parse", "auth2", "auth", "tokens"),
 )
 FAULT_MODES = (

@@ -140,6 +140,15 @@ class Party:
         mesh.muted.discard(muted.id)
         self._world.log.record("unmuted", mesh=mesh.id, user=muted.handle)
 
+    def set_privacy(
+        self, mesh: SimulatedMesh, user: SimulatedUser, *, public: bool, friends: bool, local: bool
+    ) -> None:
+        """The leader changes for whom the mesh is listed and open; those who are there stay."""
+        _require_leader(mesh, user)
+        mesh.public, mesh.friends, mesh.local = public, friends, local
+        self._world.log.record("privacy", mesh=mesh.id, public=public, friends=friends, local=local)
+        self._world.broadcast_state(mesh)
+
     # Helpers.
 
     def _require_control(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:

@@ -1,4 +1,4 @@
-"""Rave over HTTP: videos, votes, playback and moderation."""
+"""Rave over HTTP: videos, votes, playback, moderation and settings of a mesh."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class PartyCalls:
             ("transfer", "POST", "/meshes/{mesh}/transferleadership", self._transfer),
             ("mute", "POST", "/meshes/{mesh}/mute/{user}", mute),
             ("unmute", "POST", "/meshes/{mesh}/unmute/{user}", unmute),
+            ("settings", "PUT", "/meshes/{mesh}", self._settings),
         ]
         return [
             self._endpoint.route(target, verb, path, self._checks, self._hide_forbidden(handler))
@@ -144,6 +145,15 @@ class PartyCalls:
         mesh, number = visible_mesh(self._world, call), json_fields.get_int(call.body, "newLeaderId")
         self._party.transfer_leadership(mesh, call.user, self._user(number))
         return {"success": True}
+
+    def _settings(self, call: RestCall) -> dict[str, Any]:
+        """Change who finds a mesh. The known client sends all settings; of the others none can be changed here."""
+        mesh, body = visible_mesh(self._world, call), call.body
+        for key in ("playMode", "voipMode"):
+            json_fields.get_str(body, key)
+        public, friends, local = (json_fields.get_bool(body, key) for key in ("isPublic", "isFriend", "isLocal"))
+        self._party.set_privacy(mesh, call.user, public=public, friends=friends, local=local)
+        return {"data": serializers.mesh_object(mesh, self._world.server, self._world.options)}
 
     def _mute_handler(self, change: Callable[[SimulatedMesh, SimulatedUser, SimulatedUser], None]) -> Handler:
         def handle(call: RestCall) -> dict[str, Any]:

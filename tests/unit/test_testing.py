@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ravesvc.testing
+from ravesvc.commands import Privacy
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import Change, VideoChanged, VideoEnded
@@ -179,6 +180,7 @@ async def party(context):
     await rave.mute(7)
     await rave.unmute(7)
     await rave.transfer_leadership(7)
+    await rave.set_privacy((await rave.privacy())._replace(public=False))
     media = await rave.upload(Picture(PNG))
     await context.reply((await rave.profile(7)).name, media=[media])
 
@@ -207,7 +209,9 @@ async def test_what_a_bot_asks_of_rave_is_noted(tmp_path: Path) -> None:
             ("unmute", 7),
             ("transfer_leadership", 7),
         ]
-        assert [each[0] for each in asked[10:]] == ["upload", "profile", "kick"]
+        assert asked[10:12] == [("privacy",), ("set_privacy", Privacy(public=False, friends=False, local=False))]
+        assert await room.rave.privacy() == (False, False, False)
+        assert [each[0] for each in asked[12:]] == ["upload", "profile", "kick"]
         assert asked[-1] == ("kick", room.user_id("Eve"))
         (media,) = room.media
         assert (media.mime, media.aspect_ratio) == ("image/png", "0.56")

@@ -13,7 +13,7 @@ import pytest
 
 from ravesvc.api.client import Api
 from ravesvc.api.dial import Ports
-from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE, HttpRoomApi
 from ravesvc.api.upload import Uploads
 from ravesvc.bot.room_api import RoomApi
@@ -42,6 +42,8 @@ VIDEO = Video(
     views=12,
 )
 FINE = Reply(body={"success": True})
+OPEN = {"isPublic": True, "isFriend": False, "isLocal": False, "playMode": "VOTE", "voipMode": "OFF"}
+INVITED_ONLY = Privacy(public=False, friends=False, local=False)
 REGISTERED = Reply(body={"data": {"id": RAVE_ID}})
 
 Run = Callable[[Any], Any]
@@ -50,6 +52,7 @@ Ask = Callable[..., Any]
 
 VOTE: Question = lambda rave: rave.vote(URL)  # noqa: E731 - a name for what many tests ask
 KICK: Question = lambda rave: rave.kick(900000002)  # noqa: E731
+CLOSE: Question = lambda rave: rave.set_privacy(INVITED_ONLY)  # noqa: E731
 
 # Each order: what is asked for, and the method, path, query and body of its request.
 ORDERS: dict[str, tuple[Question, str, str, dict[str, str], Any]] = {
@@ -248,6 +251,34 @@ def test_the_time_of_a_vote_may_be_in_milliseconds(authority: Authority, ask: As
     assert sent(server.asked[0])["time"] == 1700000000250
 
 
+def test_who_finds_the_room(authority: Authority, ask: Ask) -> None:
+    with serving(authority, Reply(body={"data": OPEN | {"isLocal": True, "users": []}})) as server:
+        assert ask(server, lambda rave: rave.privacy()) == Privacy(public=True, friends=False, local=True)
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("GET", f"/meshes/{MESH}")
+
+
+@pytest.mark.parametrize("wrong", [{"isPublic": None}, {"isFriend": "no"}, {"isLocal": 0}])
+def test_who_finds_the_room_is_not_guessed(wrong: dict[str, Any], authority: Authority, ask: Ask) -> None:
+    with serving(authority, Reply(body={"data": OPEN | wrong})) as server:
+        assert fails(ask, server, lambda rave: rave.privacy()).code is Code.BAD_DATA
+
+
+@pytest.mark.parametrize(
+    ("told", "sent_on"),
+    [(OPEN, {"playMode": "VOTE", "voipMode": "OFF"}), ({"playMode": "LEADER"}, {"playMode": "LEADER"}), ({}, {})],
+)
+def test_a_change_of_who_finds_the_room_leaves_other_settings_as_they_are(
+    told: dict[str, Any], sent_on: dict[str, Any], authority: Authority, ask: Ask
+) -> None:
+    with serving(authority, Reply(body={"data": told}), FINE) as server:
+        ask(server, lambda rave: rave.set_privacy(Privacy(public=False, friends=True, local=False)))
+    read, changed = server.asked
+    assert (read.method, read.path) == ("GET", f"/meshes/{MESH}")
+    assert (changed.method, changed.path) == ("PUT", f"/meshes/{MESH}")
+    assert sent(changed) == {"isPublic": False, "isFriend": True, "isLocal": False, **sent_on}
+
+
 def test_a_profile(authority: Authority, ask: Ask) -> None:
     told = {"profile": {"displayName": "Ann\x1b[2J", "handle": "ann", "country": "DE"}, "bio": {"bio": "a\nb"}}
     with serving(authority, Reply(body={"data": told})) as server:
@@ -340,6 +371,39 @@ def test_a_refusal_says_what_was_tried_and_why_not(
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("replies", "code", "text"),
+    [
+        (
+            [Reply(body={"data": OPEN}), refusing(403)],
+            Code.FORBIDDEN,
+            "changing who finds this room failed: only the leader can do that"
+            " (the leader can make the bot the leader in the app)",
+        ),
+        (
+            [Reply(body={"data": OPEN}), Reply(200, {"success": False})],
+            Code.REFUSED,
+            "changing who finds this room failed: Rave refuses, most likely because only the leader can do that"
+            " (the leader can make the bot the leader in the app)",
+        ),
+        ([refusing(404)], Code.NOT_FOUND, "changing who finds this room failed: Rave finds no such room"),
+    ],
+)
+def test_a_room_that_may_not_be_changed(
+    replies: list[Reply], code: Code, text: str, authority: Authority, ask: Ask
+) -> None:
+    with serving(authority, *replies) as server:
+        error = fails(ask, server, CLOSE)
+    assert (error.code, str(error)) == (code, text)
+    assert len(server.asked) == len(replies)
+
+
+def test_a_change_of_a_room_that_may_have_been_carried_out_is_not_repeated(authority: Authority, ask: Ask) -> None:
+    with serving(authority, Reply(body={"data": OPEN}), refusing(500), FINE) as server:
+        assert fails(ask, server, CLOSE).code is Code.SERVER_ERROR
+    assert [asked.method for asked in server.asked] == ["GET", "PUT"]
+
+
 def test_a_refusal_to_register_names_the_provider(authority: Authority, ask: Ask) -> None:
     with serving(authority, refusing(404)) as server:
         error = fails(ask, server, lambda rave: rave.register(replace(VIDEO, provider="vimeo")))
@@ -392,6 +456,7 @@ def test_what_makes_no_sense_is_never_sent(question: Question, authority: Author
         ("clear_votes", ORDERS["clear_votes"][0]),
         ("other_providers", lambda rave: rave.register(replace(VIDEO, provider="vimeo"))),
         ("profiles", lambda rave: rave.profile(7)),
+        ("privacy", CLOSE),
     ],
 )
 def test_what_is_switched_off_says_by_which_option(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from ravesvc.api.models import Opinion
+from ravesvc.api.models import Opinion, Privacy
 from ravesvc.bot.room_api import RoomApi
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.video import Video
@@ -160,6 +160,24 @@ def test_only_a_leader_moderates(play: Callable[..., None]) -> None:
         await until(lambda: ben not in bot.state.users)
         await bot.rave.transfer_leadership(ann)
         await until(lambda: bot.state.leader == ann)
+
+    play(body)
+
+
+def test_only_a_leader_changes_who_finds_the_room(play: Callable[..., None]) -> None:
+    async def body(bot: Bot) -> None:
+        await bot.user("Ann")
+        await bot.lead("ann")
+        before, closed = await bot.rave.privacy(), Privacy(public=False, friends=False, local=False)
+        with pytest.raises(RaveError, match="only the leader can do that"):
+            await bot.rave.set_privacy(closed)
+        assert await bot.rave.privacy() == before
+        await bot.lead("botty")
+        await bot.rave.set_privacy(before._replace(friends=True))
+        assert await bot.rave.privacy() == before._replace(friends=True)
+        await bot.rave.set_privacy(closed)
+        assert await bot.rave.privacy() == closed
+        assert await in_thread(bot.control.violations) == []
 
     play(body)
 

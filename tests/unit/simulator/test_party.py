@@ -337,6 +337,36 @@ def test_voices_are_taken_and_given_by_the_leader(served: Served, mesh: str) -> 
     assert violations(served) == ["the body is not {}"]
 
 
+SETTINGS = {"isPublic": False, "isFriend": False, "isLocal": False, "playMode": "VOTE", "voipMode": "OFF"}
+
+
+async def test_the_leader_changes_who_finds_the_mesh(served: Served, mesh: str) -> None:
+    path = f"/meshes/{mesh}"
+    assert (await in_thread(served.call, "PUT", path, SETTINGS))[0] == 403
+    assert (await in_thread(served.control.mesh, mesh))["public"] is True
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        assert (await state_of(ws))["mesh_state"]["privacy_mode"] == "PUBLIC"
+        await in_thread(served.control.leader, mesh, "botty")
+        await state_of(ws)
+        status, answer = await in_thread(served.call, "PUT", path, SETTINGS)
+        assert (status, answer["data"]["isPublic"]) == (200, False)
+        assert (await state_of(ws))["mesh_state"]["privacy_mode"] == "INVITE"
+        assert (await in_thread(served.call, "PUT", path, SETTINGS | {"isPublic": True}))[0] == 200
+    assert (await in_thread(served.control.mesh, mesh))["public"] is True
+    assert violations(served) == []
+
+
+@pytest.mark.parametrize("wrong", [{"isPublic": None}, {"isFriend": "no"}, {"isLocal": 1}, {"playMode": None}])
+def test_a_change_of_settings_that_no_client_sends_is_a_mistake(
+    served: Served, mesh: str, wrong: dict[str, Any]
+) -> None:
+    served.control.leader(mesh, "botty")
+    assert served.call("PUT", f"/meshes/{mesh}", SETTINGS | wrong)[0] == 400
+    assert len(violations(served)) == 1
+    assert served.control.mesh(mesh)["public"] is True
+
+
 def test_the_leader_mutes_and_unmutes_at_the_terminal(
     served: Served, mesh: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -375,6 +405,7 @@ def test_the_leader_mutes_and_unmutes_at_the_terminal(
         ("transfer", "POST", "/meshes/{mesh}/transferleadership"),
         ("mute", "POST", "/meshes/{mesh}/mute/1"),
         ("unmute", "POST", "/meshes/{mesh}/unmute/1"),
+        ("settings", "PUT", "/meshes/{mesh}"),
     ],
 )
 def test_each_call_is_checked_and_can_be_made_to_fail(

@@ -73,6 +73,8 @@ def asked(room: FakeRoom) -> list[tuple[object, ...]]:
         "a s s   now",
         "A\ns\ns",
         "as\u200bs",
+        "äss,really",
+        "a\u200bss,really",
         "\u0430ss",  # Cyrillic а
         "(ass)",
         "ass|",
@@ -143,7 +145,7 @@ async def test_other_words_of_other_forms_are_found(word: str, text: str) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * 100_000, "a " * 50_000, "ﷺ" * 4000, "a.b." * 20_000, "\u0301" * 60_000, "1!" * 9000],
+    ["a" * 100_000, "a " * 50_000, "ﷺ" * 4000, "a.b." * 20_000, "\u0301\u0316" * 50_000, "1!" * 9000],
 )
 async def test_a_message_takes_bounded_work(text: str) -> None:
     kept = {"room": {"words": [f"word{n}" for n in range(200)], "links": "off"}}
@@ -151,6 +153,13 @@ async def test_a_message_takes_bounded_work(text: str) -> None:
         begun = time.perf_counter()
         assert await room.say(text, user="Bob") == []
         assert time.perf_counter() - begun < 1.0
+
+
+@pytest.mark.parametrize(("before", "said"), [("x" * 3996, WARNING), ("x" * 4000, []), ("ﷺ" * 1000, [])])
+async def test_of_a_long_message_the_beginning_is_read(before: str, said: list[str]) -> None:
+    async with room_with_filter() as room:
+        await add(room, "ass")
+        assert await room.say(f"{before} ass", user="Bob") == said
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
@@ -194,7 +203,8 @@ async def test_links_may_be_off_but_for_some_sites(text: str) -> None:
     [
         "https://example.org/",
         "https://example.org:443/a?b=https",
-        "http://ann@www.example.org#x",
+        "http://ann@example.org#x",
+        "https://www.example.org",
         "example.org",
         "EXAMPLE.ORG/page",
         "tell.me more",
@@ -346,6 +356,20 @@ async def test_offences_are_forgotten_after_a_day() -> None:
         assert json.loads(room.service.documents["plugin-word_filter"])["users"] == {}
 
 
+async def test_a_mute_that_can_not_be_ended_for_a_day_is_given_up() -> None:
+    async with room_with_filter() as room:
+        await add(room, "ass")
+        await offend(room)
+        await offend(room)
+        room.rave.fails["unmute"] = RaveError(Code.NETWORK, "no way")
+        room.pass_time(DAY_S)
+        await room.run_for(2 * HOUR_S)
+        assert json.loads(room.service.documents["plugin-word_filter"])["users"] == {}
+        tries = len(asked(room))
+        await room.run_for(2 * HOUR_S)
+        assert len(asked(room)) == tries
+
+
 async def test_a_user_who_is_forgotten_begins_anew_and_is_unmuted_all_the_same() -> None:
     async with room_with_filter() as room:
         await add(room, "ass")
@@ -375,6 +399,15 @@ async def test_it_says_who_wrote_what() -> None:
         assert await room.say("?filter history @Bob") == ["• 2 h ago: Bob wrote “ass”: warned"]
         assert await room.say(f"?filter history {room.user_id('Cid')}") == ["• 5 min ago: Cid wrote a link: warned"]
         assert await room.say("?filter history @Eve") == ["Nothing within a day"]
+
+
+async def test_it_tells_the_latest_only() -> None:
+    async with room_with_filter() as room:
+        await add(room, "ass")
+        for n in range(14):
+            await offend(room, user=f"User{n}")
+        (said,) = await room.say("?filter history")
+        assert [line.split()[4] for line in said.splitlines()] == [f"User{n}" for n in range(13, 3, -1)]
 
 
 # --- the list -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Closes a room for a while when many users join at once, so that a raid finds no way in.
+"""Lockdown: closes a room for a while when many users join at once, so that a raid finds no way in.
 
-To enable it, link this file into /etc/rave/commands.d/ and run `ravectl refresh`. When more than 8 users join within
-30 seconds, the bot takes the room out of Rave's lists: for ten minutes only invited users find it and may come. After
-that it is as it was before. Users who are in the room stay there. Admins write:
+When more than 8 users join within 30 seconds, the bot takes the room out of Rave's lists: for ten minutes only
+invited users find it and get in. After that it is as it was before. Users who are in the room stay there. Admins
+write:
 
     ?lockdown on [10m]        close the room now, for so long
     ?lockdown off             open it again now
@@ -11,6 +11,11 @@ that it is as it was before. Users who are in the room stay there. Admins write:
 
 Only the leader of a room can close it: the leader can make the bot the leader in the app. The bot itself should be in
 the room by an invitation: one that has found it in a list may not get back in before the room is open again.
+
+To enable it in all rooms, as root:
+
+    ln -s /usr/share/doc/rave-orchestrator/docs/examples/lockdown.py /etc/rave/commands.d/
+    ravectl refresh
 """
 
 import asyncio
@@ -31,7 +36,6 @@ from ravesvc.commands import (
 )
 from ravesvc.errors import Code, RaveError
 
-GROUP = "Order"
 CLOSED = Privacy(public=False, friends=False, local=False)
 LOCK_S = Duration(600)
 MIN_LOCK_S, MAX_LOCK_S = 60, 86_400
@@ -158,7 +162,7 @@ async def tell_failure(where: Event | Context, error: RaveError) -> None:
     "lockdown on",
     "Closes the room for users who are not invited.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="10m",
 )
 async def on(context: Context, how_long: Duration = LOCK_S) -> None:
@@ -169,7 +173,7 @@ async def on(context: Context, how_long: Duration = LOCK_S) -> None:
     await context.reply(f"For {span(how_long)} only invited users get in")
 
 
-@command("lockdown off", "Opens the room again.", permission=Permission.ADMIN, group=GROUP)
+@command("lockdown off", "Opens the room again.", permission=Permission.ADMIN, group="Order")
 async def off(context: Context) -> None:
     """Open the room before its time."""
     if not await context.store.get("lock"):
@@ -177,7 +181,7 @@ async def off(context: Context) -> None:
     await context.reply(await reopen(context))
 
 
-@command("lockdown status", "Tells whether the room is closed.", permission=Permission.ADMIN, group=GROUP)
+@command("lockdown status", "Tells whether the room is closed.", permission=Permission.ADMIN, group="Order")
 async def status(context: Context) -> None:
     """Tell the lockdown and the limit."""
     lock = await context.store.get("lock")
@@ -191,7 +195,7 @@ async def status(context: Context) -> None:
     "lockdown limit",
     "Changes how many users may join within which time.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="8 30s",
 )
 async def limit(context: Context, users: int, within: Duration = WITHIN_S) -> None:

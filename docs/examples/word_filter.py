@@ -1,7 +1,6 @@
-"""Words and links that users may not write in a room: the bot warns, then mutes, then kicks.
+"""Word filter: the bot warns, then mutes, then kicks users who write words or links that are not welcome.
 
-To enable it, link this file into /etc/rave/commands.d/ and run `ravectl refresh`. Until an admin adds a word or turns
-links off, it does nothing. Admins write:
+Until an admin adds a word or turns links off, it does nothing. Admins write:
 
     ?filter add WORD              users may no longer write this word
     ?filter remove WORD           they may again; also for a site that was allowed
@@ -10,14 +9,17 @@ links off, it does nothing. Admins write:
     ?filter list                  what is in force
     ?filter history [@user]       who wrote what within a day, and what the bot did
 
-A user who writes such a word, or such a link, is warned, the second time within a day muted for ten minutes, and from
-the third time on kicked. Admins may write what they like. Only the leader of a room can mute and kick: the leader can
-make the bot the leader in the app. Until then the bot warns only.
+A user is warned the first time, muted for ten minutes the second time within a day, and kicked from the third time
+on. Admins may write what they like. Only the leader of a room can mute and kick: the leader can make the bot the
+leader in the app. Until then the bot only warns.
 
-Each word counts for its own: whoever adds "ass" leaves "class" alone, and adds "asses" as well. Users may write it as
-ÄSS, a$5, aaasss, a.s.s or a s s.
+Users may write a word as ÄSS, a$5, aaasss, a.s.s or a s s. Only whole words count: with "ass" in the list "class" is
+fine, and so is "asses", until it is added as well. The bot can't see pictures, nor messages that are a command.
 
-What it can't see: messages that are a command of the bot, and pictures.
+To enable it in all rooms, as root:
+
+    ln -s /usr/share/doc/rave-orchestrator/docs/examples/word_filter.py /etc/rave/commands.d/
+    ravectl refresh
 """
 
 import itertools
@@ -31,7 +33,6 @@ from typing import Any, Literal
 from ravesvc.commands import Context, Event, Permission, UserError, UserId, command, every, on_message
 from ravesvc.errors import Code, RaveError
 
-GROUP = "Order"
 DAY_S = 86_400.0
 MUTE_S = 600.0
 # What a user writes so soon after an offence was written before the warning could be read.
@@ -271,10 +272,11 @@ async def answer(event: Event, user: int, word: str) -> None:
 
 async def act(event: Event, user: int, offences: int) -> str:
     """Mute or kick a user, if so many earlier offences demand it and the bot may; returns what was done."""
+    muted = await memory.read_muted(event.store)
     try:
         if offences == 1:
             await event.rave.mute(user)
-            (await memory.read_muted(event.store))[user] = time.time() + MUTE_S
+            muted[user] = time.time() + MUTE_S
             return "muted"
         if offences >= 2:
             await event.rave.kick(user)
@@ -344,7 +346,7 @@ async def forget(event: Event) -> None:
     "filter add",
     "Users may no longer write a word.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="spoiler",
 )
 async def add(context: Context, word: str) -> None:
@@ -364,7 +366,7 @@ async def add(context: Context, word: str) -> None:
     "filter remove",
     "Users may write a word again, or no longer a link to a site.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="spoiler",
 )
 async def remove(context: Context, word: str) -> None:
@@ -384,7 +386,7 @@ async def remove(context: Context, word: str) -> None:
     "filter links",
     "Turns links of users on or off.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="off",
 )
 async def links(context: Context, allowed: Literal["on", "off"]) -> None:
@@ -398,7 +400,7 @@ async def links(context: Context, allowed: Literal["on", "off"]) -> None:
     "filter allow",
     "Links to a site are welcome even if links are off.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="example.org",
 )
 async def allow(context: Context, site: str) -> None:
@@ -415,7 +417,7 @@ async def allow(context: Context, site: str) -> None:
     await context.reply(f"Users may write links to {host}")
 
 
-@command("filter list", "Tells what users may not write.", permission=Permission.ADMIN, group=GROUP)
+@command("filter list", "Tells what users may not write.", permission=Permission.ADMIN, group="Order")
 async def show(context: Context) -> None:
     """Tell all that is in force."""
     rules = await memory.read_rules(context.store)
@@ -427,7 +429,7 @@ async def show(context: Context) -> None:
     "filter history",
     "Tells who wrote what is not welcome, within a day.",
     permission=Permission.ADMIN,
-    group=GROUP,
+    group="Order",
     example="@Ann",
 )
 async def history(context: Context, user: UserId | None = None) -> None:

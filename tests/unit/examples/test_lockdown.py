@@ -129,7 +129,7 @@ async def test_it_is_opened_after_a_restart() -> None:
         assert other.rave.room_privacy == FRIENDS
 
 
-async def test_it_is_opened_at_once_by_a_bot_that_comes_back_late() -> None:
+async def test_it_is_opened_by_a_bot_that_comes_back_late() -> None:
     async with room_with_lockdown() as room:
         await raid(room)
     async with after_restart(room, late=3600) as other:

@@ -40,7 +40,7 @@ class Event:
         kind: what.
         mesh_id: where.
         user_id: who joined, left or wrote, if known; None for what happened to the bot itself.
-        is_admin: whether that user is an admin.
+        is_admin: whether that user is an admin; False until the service has told who is.
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.

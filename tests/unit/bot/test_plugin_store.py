@@ -107,7 +107,7 @@ async def test_what_is_returned_is_a_copy() -> None:
 
 async def test_a_user_for_whom_nothing_is_kept_takes_no_place() -> None:
     service = FakeService()
-    store = PluginStore(PluginDocument("x.py", service))
+    store = PluginStore(RoomPluginDocument("x.py", service))
     await store.of(ANN).set("n", 1)
     await store.of(BOB).set("n", 2)
     await store.of(ANN).delete("n")

@@ -33,6 +33,7 @@ from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common import timespan
 from ravesvc.common.picture import Picture
+from ravesvc.common.spelling import fold
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 
@@ -54,6 +55,7 @@ __all__ = [
     "Video",
     "command",
     "every",
+    "fold",
     "on_connected",
     "on_error",
     "on_kicked",

@@ -563,6 +563,8 @@ class Bot:
         room = self._room
         mentions = message.mentions if message else ()
         reply_to = message.reply_to if message else None
+        # Of a message that is an event, which names no command.
+        unknown = self._invocation(message) if message else None
         return Event(
             kind=kind,
             mesh_id=self._mesh_id,
@@ -571,6 +573,9 @@ class Bot:
             message=message,
             mentions_bot=room is not None and any(mention.user_id == room.own_user_id for mention in mentions),
             replies_to_bot=room is not None and reply_to is not None and room.is_own(reply_to),
+            unknown_command=unknown.name if unknown else "",
+            others=room.users - {room.own_user_id} if room else frozenset(),
+            prefixes=self._prefixes,
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,

@@ -44,6 +44,10 @@ class Event:
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
+        unknown_command: the first word of a message that begins with a prefix and names no command, as
+            `spelling.fold` writes it; empty for any other.
+        others: the users who were in the room at that moment, without the bot.
+        prefixes: what a command may start with in this room, the usual one first.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         store: what the file or package of the handler keeps of the room, and `shared`: for all rooms.
         dialogue: what the handlers of this event ask; see `ask` and `answers`.
@@ -56,6 +60,9 @@ class Event:
     message: ChatMessage | None = None
     mentions_bot: bool = False
     replies_to_bot: bool = False
+    unknown_command: str = ""
+    others: frozenset[int] = frozenset()
+    prefixes: tuple[str, ...]
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)

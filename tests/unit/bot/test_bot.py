@@ -13,6 +13,7 @@ from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.text import duration
 from ravesvc.common.token_bucket import Rate
 from ravesvc.errors import Code, RaveError
@@ -379,6 +380,47 @@ async def test_what_is_no_known_command_is_an_ordinary_message(text: str) -> Non
         assert await event.display_name() == "Ann"
         assert "Pong" in await scene.answer("?ping")
         assert events.empty()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("?Rules please", "rules"),
+        ("¿ ＲＵＬＥＳ", "rules"),
+        ("/rules", ""),
+        ("the rules", ""),
+        ("?", ""),
+    ],
+)
+async def test_the_word_in_the_place_of_a_command_is_told(text: str, word: str) -> None:
+    scene = Scene()
+    events = listening(scene, EventKind.MESSAGE)
+
+    async with scene.running():
+        scene.say(text)
+        assert (await events.get()).unknown_command == word
+
+
+async def test_the_word_in_the_place_of_a_command_follows_the_prefix_of_the_room() -> None:
+    scene = Scene()
+    events = listening(scene, EventKind.MESSAGE)
+
+    async with scene.running():
+        scene.bot.apply_settings(RoomSettings(prefix="!"))
+        scene.say("!rules")
+        scene.say("?rules")
+        seen = [await events.get() for _ in range(2)]
+        assert [(event.unknown_command, event.prefixes) for event in seen] == [("rules", ("!",)), ("", ("!",))]
+
+
+async def test_an_event_tells_who_else_is_in_the_room() -> None:
+    scene = Scene()
+    events = listening(scene, EventKind.USER_JOIN)
+
+    async with scene.running():
+        scene.bot.on_joined(frozenset({BOB}))
+        event = await events.get()
+        assert event.others == {ANN, BOB}
 
 
 async def test_mentions_and_replies_are_recognised_by_id_alone() -> None:

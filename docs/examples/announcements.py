@@ -52,7 +52,7 @@ async def announce(event):
     "announce add",
     "Says a text again and again.",
     permission=Permission.ADMIN,
-    group="chat",
+    group="Chat",
     example="30m Drink water",
 )
 async def add(context, interval: Duration, *, text: str):
@@ -78,7 +78,7 @@ async def add(context, interval: Duration, *, text: str):
     await context.reply(f"Announcement {number} comes every {minutes} min")
 
 
-@command("announce list", "Lists the announcements.", permission=Permission.ADMIN, group="chat")
+@command("announce list", "Lists the announcements.", permission=Permission.ADMIN, group="Chat")
 async def list_all(context):
     """Say all, with their numbers."""
     announcements = await context.store.get("announcements", [])
@@ -86,7 +86,7 @@ async def list_all(context):
     await context.reply("\n".join(lines) or "There are no announcements")
 
 
-@command("announce remove", "Removes an announcement.", permission=Permission.ADMIN, group="chat", example="2")
+@command("announce remove", "Removes an announcement.", permission=Permission.ADMIN, group="Chat", example="2")
 async def remove(context, number: int):
     """Keep it no longer."""
 

@@ -53,7 +53,7 @@ def find(commands, name):
     "cmd add",
     "Makes a text command, or changes its text.",
     permission=Permission.ADMIN,
-    group="chat",
+    group="Chat",
     example="rules Be kind",
 )
 async def add(context, name, *, text: str):
@@ -74,14 +74,14 @@ async def add(context, name, *, text: str):
         return {**commands, key: {"text": text, "aliases": aliases}}
 
     await context.store.update("commands", change, {})
-    await context.reply(f"{context.prefixes[0]}{key} is answered with that from now on")
+    await context.reply(f"From now on {context.prefixes[0]}{key} is answered with that")
 
 
 @command(
     "cmd alias",
     "Gives a text command another name.",
     permission=Permission.ADMIN,
-    group="chat",
+    group="Chat",
     example="r rules",
 )
 async def alias(context, alias, name):
@@ -98,14 +98,14 @@ async def alias(context, alias, name):
         return {**commands, found: {**commands[found], "aliases": aliases}}
 
     await context.store.update("commands", change, {})
-    await context.reply(f"{context.prefixes[0]}{key} is another name of it from now on")
+    await context.reply(f"From now on {context.prefixes[0]}{key} is another name of it")
 
 
 @command(
     "cmd remove",
     "Removes a text command with its aliases, or one alias.",
     permission=Permission.ADMIN,
-    group="chat",
+    group="Chat",
     example="rules",
 )
 async def remove(context, name):
@@ -120,17 +120,18 @@ async def remove(context, name):
         return {**commands, found: {**commands[found], "aliases": aliases}}
 
     await context.store.update("commands", change, {})
-    await context.reply(f"{context.prefixes[0]}{key} is removed")
+    await context.reply(f"Removed: {context.prefixes[0]}{key}")
 
 
-@command("cmd list", "Lists the text commands of this room.", group="chat")
+@command("cmd list", "Lists the text commands of this room.", group="Chat")
 async def list_all(context):
     """Say the names, with their aliases."""
     commands = await context.store.get("commands", {})
     listed = []
     for name, made in sorted(commands.items()):
         listed.append(" = ".join(f"{context.prefixes[0]}{each}" for each in (name, *made["aliases"])))
-    await context.reply(", ".join(listed) or "This room has no text commands")
+    # It begins with words: another bot in the room might obey a message that begins like a command.
+    await context.reply(f"Text commands: {', '.join(listed) or 'none yet'}")
 
 
 def read(context, name):
@@ -148,7 +149,7 @@ def read_name(context, name):
     if len(key.split()) != 1 or not key.isprintable():
         raise UserError("the name of a text command is one word")
     if context.registry.get(key):
-        raise UserError(f"{context.prefixes[0]}{key} is a command of the bot", hint="take another name")
+        raise UserError(f"the bot has a command {key} already", hint="take another name")
     return key
 
 

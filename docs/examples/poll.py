@@ -26,7 +26,7 @@ EXAMPLE = '"Pizza or pasta?" Pizza Pasta'
 closing = None
 
 
-@command("poll", "Asks the room, or shows the votes so far.", group="chat", example=EXAMPLE)
+@command("poll", "Asks the room, or shows the votes so far.", group="Chat", example=EXAMPLE)
 async def poll(context, question: str = "", *options: str):
     """Open a poll, or show the one that is open."""
     if not question:
@@ -51,7 +51,7 @@ async def poll(context, question: str = "", *options: str):
     await context.send(shown(context, made))
 
 
-@command("vote", "Votes in the poll, by number or by name.", group="chat", example="2")
+@command("vote", "Votes in the poll, by number or by name.", group="Chat", example="2")
 async def vote(context, *, choice: str):
     """Count a vote, in place of the former one of the user."""
     if context.user_id is None:
@@ -69,7 +69,7 @@ async def vote(context, *, choice: str):
     await context.reply(f"You vote for {now['options'][now['votes'][-1]['option']]}")
 
 
-@command("poll close", "Closes the poll and tells the result.", group="chat")
+@command("poll close", "Closes the poll and tells the result.", group="Chat")
 async def close(context):
     """Close it early."""
     now = require_open(context, await context.store.get("poll"))
@@ -159,7 +159,8 @@ def counts(now):
 
 def shown(context, now):
     """The poll, with its votes."""
-    lines = [now["question"]]
+    # Not with what a user has written: another bot might obey a message that begins like a command.
+    lines = [f"Poll: {now['question']}"]
     for number, (option, votes) in enumerate(zip(now["options"], counts(now), strict=True), 1):
         lines.append(f"{number}. {option}" + (f" ({votes})" if votes else ""))
     lines.append(f"Vote with {context.prefixes[0]}vote and the number or the name")

@@ -72,7 +72,7 @@ async def greet(event):
         return
 
 
-@command("welcome", "Shows the greeting of users who join.", permission=Permission.ADMIN, group="chat")
+@command("welcome", "Shows the greeting of users who join.", permission=Permission.ADMIN, group="Chat")
 async def show(context):
     """Say what the text is, and whether it is used."""
     state, text = await context.store.get("state", "on"), await context.store.get("text", DEFAULT_TEXT)
@@ -83,25 +83,28 @@ async def show(context):
     "welcome text",
     "Changes the greeting of users who join.",
     permission=Permission.ADMIN,
-    group="chat",
+    group="Chat",
     example="Hello {names}, write {prefix}help",
 )
 async def change(context, *, text: str):
     """Use another text from now on."""
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"a greeting has at most {MAX_TEXT_CHARS} characters")
+    if text.startswith(context.prefixes):
+        # Another bot in the room might obey.
+        raise UserError("the text must not begin like a command")
     await context.store.set("text", text)
     await context.reply("That is the welcome from now on")
 
 
-@command("welcome on", "Greets users who join.", permission=Permission.ADMIN, group="chat")
+@command("welcome on", "Greets users who join.", permission=Permission.ADMIN, group="Chat")
 async def switch_on(context):
     """Greet from now on."""
     await context.store.set("state", "on")
     await context.reply("I greet users who join")
 
 
-@command("welcome off", "Greets no users.", permission=Permission.ADMIN, group="chat")
+@command("welcome off", "Greets no users.", permission=Permission.ADMIN, group="Chat")
 async def switch_off(context):
     """Greet no longer."""
     await context.store.set("state", "off")

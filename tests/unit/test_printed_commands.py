@@ -153,7 +153,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (manual.ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"^    make ([a-z-]+)", text, re.M)) <= targets
     places = [manual.ROOT, manual.ROOT / "ravesvc", manual.ROOT / "ravesvc/orchestrator"]
-    places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration"]
+    places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration", manual.ROOT / "docs"]
     for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
         assert any((place / name).is_file() for place in places) or name in ("fact.py", "order.py", "roll.py"), name
 

@@ -10,7 +10,7 @@ from ravesvc.testing import FakeRoom
 from tests.unit.examples.shipped import EXAMPLES, new_room, only, restarted
 
 CUSTOM = EXAMPLES / "custom_commands.py"
-ADDED = ["?rules is answered with that from now on"]
+ADDED = ["From now on ?rules is answered with that"]
 
 
 async def add_rules(room: FakeRoom) -> None:
@@ -35,7 +35,7 @@ async def test_nothing_else_is(written: str) -> None:
 async def test_the_prefix_is_that_of_the_room() -> None:
     async with new_room(prefixes=("!", "-")) as room:
         room.load(CUSTOM)
-        assert await room.say("-cmd add -rules Be kind", user="Eve") == ["!rules is answered with that from now on"]
+        assert await room.say("-cmd add -rules Be kind", user="Eve") == ["From now on !rules is answered with that"]
         assert await room.say("?rules") == []
         assert await room.say("!rules") == ["Be kind"]
         assert await room.say("-rules", user="Bob") == []
@@ -54,10 +54,10 @@ async def test_the_text_stays_as_it_was_written_and_can_be_changed() -> None:
 async def test_an_alias_is_another_name() -> None:
     async with new_room() as room:
         await add_rules(room)
-        assert await room.say("?cmd alias R ?rules", user="Eve") == ["?r is another name of it from now on"]
-        assert await room.say("?cmd alias law r", user="Eve") == ["?law is another name of it from now on"]
+        assert await room.say("?cmd alias R ?rules", user="Eve") == ["From now on ?r is another name of it"]
+        assert await room.say("?cmd alias law r", user="Eve") == ["From now on ?law is another name of it"]
         assert await room.say("?law") == ["Be kind"]
-        assert await room.say("?cmd list", user="Bob") == ["?rules = ?r = ?law"]
+        assert await room.say("?cmd list", user="Bob") == ["Text commands: ?rules = ?r = ?law"]
 
 
 async def test_a_command_is_removed_with_its_aliases_and_an_alias_alone() -> None:
@@ -66,10 +66,10 @@ async def test_a_command_is_removed_with_its_aliases_and_an_alias_alone() -> Non
         await room.say("?cmd add site example.org", user="Eve")
         await room.say("?cmd alias r rules", user="Eve")
         await room.say("?cmd alias law rules", user="Eve")
-        assert await room.say("?cmd remove R", user="Eve") == ["?r is removed"]
-        assert await room.say("?cmd list") == ["?rules = ?law, ?site"]
-        assert await room.say("?cmd remove rules", user="Eve") == ["?rules is removed"]
-        assert await room.say("?cmd list") == ["?site"]
+        assert await room.say("?cmd remove R", user="Eve") == ["Removed: ?r"]
+        assert await room.say("?cmd list") == ["Text commands: ?rules = ?law, ?site"]
+        assert await room.say("?cmd remove rules", user="Eve") == ["Removed: ?rules"]
+        assert await room.say("?cmd list") == ["Text commands: ?site"]
         assert await room.say("?law") == []
         assert only(await room.say("?cmd remove rules", user="Eve")).startswith("There is no such text command")
 
@@ -91,16 +91,16 @@ async def test_to_change_them_is_for_admins(written: str) -> None:
     async with new_room() as room:
         await add_rules(room)
         assert only(await room.say(written)).startswith("Only admins may use ?cmd")
-        assert await room.say("?cmd list") == ["?rules"]
+        assert await room.say("?cmd list") == ["Text commands: ?rules"]
 
 
 @pytest.mark.parametrize("name", ["ping", "PING", "?ping", "cmd", "ｐｉｎｇ"])
 async def test_a_command_of_the_bot_is_no_text_command(name: str) -> None:
     async with new_room() as room:
         room.load(CUSTOM)
-        assert "is a command of the bot" in only(await room.say(f"?cmd add {name} Be kind", user="Eve"))
+        assert "The bot has a command" in only(await room.say(f"?cmd add {name} Be kind", user="Eve"))
         await room.say("?cmd add rules Be kind", user="Eve")
-        assert "is a command of the bot" in only(await room.say(f"?cmd alias {name} rules", user="Eve"))
+        assert "The bot has a command" in only(await room.say(f"?cmd alias {name} rules", user="Eve"))
         assert await room.say("?ping") == ["Pong!"]
 
 
@@ -135,7 +135,7 @@ async def test_bad_input_changes_nothing(written: str, answer: str) -> None:
     async with new_room() as room:
         room.load(CUSTOM)
         assert only(await room.say(written, user="Eve")).startswith(answer)
-        assert await room.say("?cmd list") == ["This room has no text commands"]
+        assert await room.say("?cmd list") == ["Text commands: none yet"]
 
 
 async def test_names_are_taken_once() -> None:
@@ -146,7 +146,7 @@ async def test_names_are_taken_once() -> None:
         assert only(await room.say("?cmd add r Red", user="Eve")) == "R is an alias already. Remove it first"
         for name in "r", "rules", "site":
             assert "There is a text command" in only(await room.say(f"?cmd alias {name} site", user="Eve"))
-        assert await room.say("?cmd list") == ["?rules = ?r, ?site"]
+        assert await room.say("?cmd list") == ["Text commands: ?rules = ?r, ?site"]
 
 
 async def test_a_room_has_fifty_of_them_with_three_aliases_each() -> None:

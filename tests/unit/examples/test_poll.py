@@ -11,7 +11,7 @@ from tests.unit.examples.shipped import EXAMPLES, new_room, only, restarted
 
 POLL = EXAMPLES / "poll.py"
 PIZZA = '?poll "Pizza or pasta?" Pizza Pasta'
-SHOWN = "Pizza or pasta?\n1. Pizza\n2. Pasta\nVote with ?vote and the number or the name"
+SHOWN = "Poll: Pizza or pasta?\n1. Pizza\n2. Pasta\nVote with ?vote and the number or the name"
 
 
 async def test_a_poll_is_shown_and_its_votes_are_counted() -> None:

@@ -127,6 +127,8 @@ async def test_a_text_has_bounds() -> None:
         assert (
             only(await room.say("?welcome text " + "y" * 301, user="Eve")) == "A greeting has at most 300 characters"
         )
+        refused = only(await room.say("?welcome text ?kick {names}", user="Eve"))
+        assert refused == "The text must not begin like a command"
         assert only(await room.say("?welcome text", user="Eve")).startswith("Write ?welcome text <text")
         await room.join("Ann")
         assert await room.run_for(10) == ["x" * 300]

@@ -72,6 +72,7 @@ async def test_the_first_right_answer_gets_the_point() -> None:
         ("heart.", "The heart"),
         ("a heart", "The heart"),
         ("bogota", "Bogotá"),
+        ("sao paulo", "São Paulo"),
         ("Ｂｏｇｏｔａ\u0301!", "Bogotá"),
         ("the blue-whale", "The blue whale"),
     ],

@@ -6,9 +6,11 @@ not count). The room remembers them; when the bot starts anew, the time until ea
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/announcements.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/announcements.py /etc/rave/commands.d/
     ravectl refresh
 """
+
+import time
 
 from ravesvc.commands import Duration, Permission, UserError, command, every, on_message
 
@@ -37,14 +39,14 @@ async def announce(event):
     announcements = await event.store.get("announcements", [])
     due = []
     for each in announcements:
-        since = said_at.setdefault(each["number"], event.now)
-        late_s = event.now - since - each["minutes"] * 60
+        since = said_at.setdefault(each["number"], time.monotonic())
+        late_s = time.monotonic() - since - each["minutes"] * 60
         if late_s >= 0:
             due.append((late_s, each))
     if due and event.others and has_news:
         _, longest_due = max(due, key=lambda pair: pair[0])
         await event.send(longest_due["text"])
-        said_at[longest_due["number"]] = event.now
+        said_at[longest_due["number"]] = time.monotonic()
         has_news = False
 
 
@@ -74,7 +76,7 @@ async def add(context, interval: Duration, *, text: str):
 
     announcements = await context.store.update("announcements", change, [])
     number = announcements[-1]["number"]
-    said_at[number] = context.now
+    said_at[number] = time.monotonic()
     await context.reply(f"Announcement {number} comes every {minutes} min")
 
 

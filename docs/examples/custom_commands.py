@@ -6,9 +6,11 @@ bot or of another file.
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/custom_commands.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/custom_commands.py /etc/rave/commands.d/
     ravectl refresh
 """
+
+import time
 
 from ravesvc.commands import Permission, UserError, command, fold, on_message
 
@@ -30,7 +32,7 @@ async def answer(event):
         return
     commands = await event.store.get("commands", {})
     name = find(commands, event.unknown_command)
-    if name and may_answer(name, event.user_id, event.now):
+    if name and may_answer(name, event.user_id, time.monotonic()):
         await event.reply(commands[name]["text"])
 
 

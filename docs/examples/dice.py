@@ -2,7 +2,7 @@
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/dice.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/dice.py /etc/rave/commands.d/
     ravectl refresh
 """
 

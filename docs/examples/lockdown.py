@@ -14,7 +14,7 @@ the room by an invitation: one that has found it in a list may not get back in b
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/lockdown.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/lockdown.py /etc/rave/commands.d/
     ravectl refresh
 """
 

@@ -6,7 +6,7 @@ once. It outlives a restart of the bot: its five minutes begin anew then.
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/poll.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/poll.py /etc/rave/commands.d/
     ravectl refresh
 """
 

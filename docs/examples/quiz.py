@@ -5,7 +5,7 @@ quiz, and `?quiz scores` shows who has most points. The room remembers them; `?f
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/quiz.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/quiz.py /etc/rave/commands.d/
     ravectl refresh
 """
 

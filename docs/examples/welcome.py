@@ -6,11 +6,12 @@ none. Admins write `?welcome text Hello {names}, write {prefix}help` for another
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/welcome.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/welcome.py /etc/rave/commands.d/
     ravectl refresh
 """
 
 import asyncio
+import time
 
 from ravesvc.commands import Permission, UserError, command, on_user_join, on_user_left
 from ravesvc.errors import RaveError
@@ -25,7 +26,7 @@ MAX_NAMES = 5
 
 # Users who wait for their greeting, in the order in which they have come. A dict, as a set has no order.
 waiting = {}
-# When a user was greeted, by the clock of `event.now`.
+# When a user was greeted, by the clock of `time.monotonic`.
 greeted = {}
 
 
@@ -34,13 +35,13 @@ async def note(event):
     """Greet a user who comes, soon."""
     if event.user_id is None or await event.store.get("state", "on") == "off":
         return
-    for user in [user for user, at in greeted.items() if event.now - at >= AGAIN_AFTER_S]:
+    for user in [user for user, at in greeted.items() if time.monotonic() - at >= AGAIN_AFTER_S]:
         del greeted[user]
     if event.user_id in greeted:
         return
     # The first one starts the task, and those who come while it sleeps find their greeting on its way.
     is_first = not waiting
-    waiting[event.user_id] = event.now
+    waiting[event.user_id] = time.monotonic()
     if is_first:
         asyncio.create_task(greet(event))
 

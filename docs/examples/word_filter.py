@@ -18,7 +18,7 @@ fine, and so is "asses", until it is added as well. The bot can't see pictures, 
 
 To enable it in all rooms, as root:
 
-    ln -s /usr/share/doc/rave-orchestrator/docs/examples/word_filter.py /etc/rave/commands.d/
+    ln -s /usr/share/rave-orchestrator/plugins/word_filter.py /etc/rave/commands.d/
     ravectl refresh
 """
 

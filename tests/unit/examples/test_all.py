@@ -14,7 +14,7 @@ from tests.unit.examples.shipped import EXAMPLES, new_room
 
 FILES = sorted(EXAMPLES.glob("*.py"))
 TUTORIAL = (EXAMPLES.parent / "tutorial.md").read_text()
-INSTALLED = "/usr/share/doc/rave-orchestrator/docs/examples"
+INSTALLED = "/usr/share/rave-orchestrator/plugins"
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 

@@ -70,6 +70,8 @@ MEDIA_SOCKET_NAME = "socket"
 YOUTUBE_KEY_NAME = "youtube-key"
 SETTINGS_NAME = "settings"
 SESSION_NAME = "session"
+# With this the names of files begin that a drop-in hands over for plugins.
+SECRET_PREFIX = "secret-"  # noqa: S105 - none itself
 
 # Where operators put commands of their own: files, or modules of packages that name this entry point group.
 COMMANDS_DIRECTORY = "/etc/rave/commands.d"

@@ -290,9 +290,14 @@ class FakeRoom:
     mesh_id = _MESH
 
     def __init__(
-        self, *, admins: Sequence[str] = (), prefixes: Sequence[str] = ("?",), title: str = "A film"
+        self,
+        *,
+        admins: Sequence[str] = (),
+        prefixes: Sequence[str] = ("?",),
+        title: str = "A film",
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
-        """`admins` are users who may use the commands for admins."""
+        """`admins` are users who may use the commands for admins, `secrets` what the operator hands over."""
         self.rave = FakeRave()
         self.http = FakeHttp()
         self.service = FakeService()
@@ -324,6 +329,7 @@ class FakeRoom:
             http=self.http,
             documents=self.service,
             videos=finder,
+            secrets=secrets or {},
             limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
             sleep=self._sleep,

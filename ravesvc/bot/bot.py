@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
@@ -79,6 +79,7 @@ class Bot:
         http: Http,
         documents: Documents,
         videos: VideoFinder,
+        secrets: Mapping[str, str],
         ignored_users: Iterable[int] = (),
         limits: CommandLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -100,6 +101,7 @@ class Bot:
             http: what can be asked of other servers.
             documents: where plugins keep what they know of the mesh.
             videos: finds those that users mean.
+            secrets: what the operator hands over to plugins, by name.
             ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
@@ -157,6 +159,7 @@ class Bot:
         self._questions = Questions(clock, sleep, self.idle)
         self._documents = documents
         self._videos = videos
+        self._secrets = secrets
         # By source, and by what makes them.
         self._kept: dict[tuple[str, Callable[[str, Documents], PluginDocument]], PluginDocument] = {}
 
@@ -472,6 +475,7 @@ class Bot:
             rave=self._rave,
             http=self._http,
             dialogue=self._dialogue(command.source),
+            secrets=self._secrets,
             store=self._store(command.source),
             shared=self._shared(command.source),
         )
@@ -583,6 +587,7 @@ class Bot:
             store=self._store(source),
             shared=self._shared(source),
             dialogue=self._dialogue(source),
+            secrets=self._secrets,
         )
 
     def _dialogue(self, source: str) -> Dialogue:

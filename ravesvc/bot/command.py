@@ -25,6 +25,7 @@ from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.bot.secrets import handed_over
 from ravesvc.common.picture import Media
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
@@ -301,6 +302,7 @@ class Context:
         settings: those of the room.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         dialogue: what this run asks; see `ask` and `answers`.
+        secrets: what the operator hands over to plugins, by name; see `secret`.
         store: what the file or package of the command keeps of the room, and `shared`: for all rooms.
     """
 
@@ -323,6 +325,7 @@ class Context:
     rave: RoomApi = field(repr=False)
     http: Http = field(repr=False)
     dialogue: Dialogue = field(repr=False)
+    secrets: Mapping[str, str] = field(repr=False)
     store: PluginStore = field(repr=False)
     shared: PluginStore = field(repr=False)
 
@@ -402,6 +405,13 @@ class Context:
         bot does not say that the time is over. Raises what `ask` raises, but `NoAnswerError`.
         """
         return self.dialogue.answers(question, kind, timeout)
+
+    def secret(self, name: str) -> str:
+        """What the operator hands over under this name, such as a key. Never say or log it.
+
+        Raises `RaveError` (Config), in words for the operator, if there is none: see rave-mesh(8).
+        """
+        return handed_over(self.secrets, name)
 
 
 def _filled(handler: TypedHandler, parameters: Parameters, checks: Sequence[Handler]) -> Handler:

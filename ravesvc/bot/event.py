@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.plugin_store import PluginStore
+from ravesvc.bot.secrets import handed_over
 from ravesvc.common.picture import Media
 from ravesvc.room.chat import ChatMessage, Mention
 
@@ -51,6 +52,7 @@ class Event:
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         store: what the file or package of the handler keeps of the room, and `shared`: for all rooms.
         dialogue: what the handlers of this event ask; see `ask` and `answers`.
+        secrets: what the operator hands over to plugins, by name; see `secret`.
     """
 
     kind: EventKind
@@ -70,6 +72,7 @@ class Event:
     store: PluginStore = field(repr=False)
     shared: PluginStore = field(repr=False)
     dialogue: Dialogue = field(repr=False)
+    secrets: Mapping[str, str] = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""
@@ -92,3 +95,7 @@ class Event:
     def answers(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> AsyncIterator[Answer]:
         """Ask all users, and yield one answer after another. See `Context.answers`."""
         return self.dialogue.answers(question, kind, timeout)
+
+    def secret(self, name: str) -> str:
+        """What the operator hands over under this name. See `Context.secret`."""
+        return handed_over(self.secrets, name)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple, Protocol
 
 from ravesvc.bot.backend import EntryPoint, PluginInfo
@@ -49,11 +49,13 @@ class Sources(NamedTuple):
         directory: has the files; it need not exist.
         owners: the users, besides root, who may own the files: the user who runs the bots without the service.
         registries: what the program has registered that the bots are a part of.
+        secrets: what the operator hands over to plugins, by name.
     """
 
     directory: Path
     owners: frozenset[int] = frozenset()
     registries: tuple[Registry, ...] = ()
+    secrets: Mapping[str, str] = MappingProxyType({})
 
 
 class Runs(Protocol):

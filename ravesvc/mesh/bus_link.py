@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ class BusLink:
 
     advice = FOR_SERVICE
 
-    def __init__(self, worker: WorkerControl) -> None:
+    def __init__(self, worker: WorkerControl, secrets: Mapping[str, str]) -> None:
+        """`secrets` is what a drop-in of the unit hands over to plugins, by name."""
         self._worker = worker
         self.membership = BusMembership(worker.mesh, self._make_object, worker.on_new_peer)
         self.parent = ParentClient(lambda: self.membership.bus)
-        self.commands = Sources(Path(names.COMMANDS_DIRECTORY))
+        self.commands = Sources(Path(names.COMMANDS_DIRECTORY), secrets=secrets)
         self._sender = StatusSender(lambda status: notify(f"STATUS={status}"), asyncio.get_running_loop().call_later)
 
     async def join(self) -> None:

@@ -6,30 +6,67 @@ environment as in sd_listen_fds(3). All workers share the files, so nothing here
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import MutableMapping
+from typing import NamedTuple
 
 from ravesvc import names
 from ravesvc.common import fd_files
+from ravesvc.errors import RaveError
 
 # The settings may hold a bundle of certificates.
 _MAX_BYTES = 4 << 20
+_MAX_SECRET_BYTES = 16 << 10
+
+_log = logging.getLogger(__name__)
 
 
-def receive(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """The text of each file that the unit hands over, by the name that it has in OpenFile=.
+class HandedOver(NamedTuple):
+    """What the unit hands over.
+
+    Attributes:
+        files: the text of settings and session, by the name that each has in OpenFile=.
+        secrets: the texts that a drop-in hands over for plugins, by name.
+    """
+
+    files: dict[str, str]
+    secrets: dict[str, str]
+
+
+def receive(environ: MutableMapping[str, str]) -> HandedOver:
+    """The text of each file that the unit hands over.
 
     A file that does not exist is left out, as is one that a drop-in keeps from being opened. The descriptors are
     closed, and what describes them is taken out of `environ`. It blocks as long as the disk does. Raises `RaveError`
-    (InvalidArgument, BadData) for a file that can't be read; no file's content is in it.
+    (InvalidArgument, BadData) for settings or a session that can't be read; no file's content is in it.
     """
-    # A drop-in may hand over more, for plugins.
-    descriptors = fd_files.handed_over(environ, (names.SETTINGS_NAME, names.SESSION_NAME))
+    listed = environ.get("LISTEN_FDNAMES", "").split(":")
+    secrets = [name for name in listed if name.startswith(names.SECRET_PREFIX)]
+    # A drop-in may hand over more, for plugins to open themselves.
+    descriptors = fd_files.handed_over(environ, (names.SETTINGS_NAME, names.SESSION_NAME, *secrets))
     try:
-        return {
-            name: fd_files.read(descriptor, f"the {name} file that the unit hands over", _MAX_BYTES)
-            for name, descriptor in descriptors.items()
-        }
+        return HandedOver(
+            {
+                name: fd_files.read(descriptor, f"the {name} file that the unit hands over", _MAX_BYTES)
+                for name, descriptor in descriptors.items()
+                if name not in secrets
+            },
+            {
+                name.removeprefix(names.SECRET_PREFIX): text
+                for name in secrets
+                if name in descriptors and (text := _secret(name, descriptors[name]))
+            },
+        )
     finally:
         for descriptor in descriptors.values():
             os.close(descriptor)
+
+
+def _secret(name: str, descriptor: int) -> str:
+    """A secret without blanks around it; empty if it can't be read, which is no reason not to start."""
+    try:
+        return fd_files.read(descriptor, f"the {name} file that a drop-in hands over", _MAX_SECRET_BYTES).strip()
+    except RaveError as error:
+        _log.error("%s", error)
+        return ""

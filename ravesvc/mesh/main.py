@@ -14,6 +14,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 
 # Plugins, which are loaded later, import this; by then an upgrade may have replaced it on disk.
 import ravesvc.commands  # noqa: F401
@@ -24,6 +26,7 @@ from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSetting
 from ravesvc.errors import RaveError
 from ravesvc.mesh import confinement, handover
 from ravesvc.mesh.bus_link import BusLink
+from ravesvc.mesh.parent_link import ParentLink, WorkerControl
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.systemd import logging as log
@@ -39,7 +42,7 @@ def main() -> int:
     log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh, limit=LogLimit(log_limit.by_place, log_limit.PER_PLACE))
     try:
         mesh = names.mesh_id(mesh)
-        files = handover.receive(os.environ)
+        files, secrets = handover.receive(os.environ)
         text = files.get(names.SETTINGS_NAME)
         if text is None:
             _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
@@ -57,10 +60,17 @@ def main() -> int:
         return ExitStatus.CONFIG
     if settings.debug:
         logging.getLogger().setLevel(logging.DEBUG)
-    return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session))
+    link = partial(BusLink, secrets=secrets)
+    return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session, link))
 
 
-async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Session | None) -> ExitStatus:
+async def _run(
+    mesh: str,
+    settings: MeshSettings,
+    edition: Edition,
+    session: Session | None,
+    link: Callable[[WorkerControl], ParentLink],
+) -> ExitStatus:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -69,7 +79,7 @@ async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Ses
     gc.enable()
     watchdog = asyncio.create_task(feed_watchdog())
     try:
-        status = await Worker(mesh, settings, edition, session, BusLink).run(stopped)
+        status = await Worker(mesh, settings, edition, session, link).run(stopped)
     finally:
         watchdog.cancel()
     _log.info("Ended: %s", status.name.lower().replace("_", " "))

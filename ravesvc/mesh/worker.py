@@ -119,6 +119,7 @@ class Worker:
             http=PluginHttp(hosts),
             documents=parent,
             videos=finder,
+            secrets=self._link.commands.secrets,
             ignored_users=settings.ignored_users,
             on_plugin_failure=self._plugins.report_failure,
         )

@@ -11,11 +11,12 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ravesvc import commands
-from ravesvc.bot import builtin
+from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import Registry
-from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE, Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.limits import Cooldown
 from ravesvc.bot.plugins import Sources
 from ravesvc.commands import CommandHandler
@@ -27,6 +28,7 @@ from ravesvc.core.health import Stats
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup.check import warnings, with_authorities
+from ravesvc.single import secrets
 from ravesvc.single.app import App, RoomHealth
 
 log = logging.getLogger(__name__)
@@ -50,15 +52,13 @@ class BotManager:
     and logs an uncaught `RaveError` in words instead of a traceback.
     """
 
-    def __init__(self, settings: Config, commands_directory: Path) -> None:
-        """Plugins are loaded from the files in `commands_directory`, if it exists."""
+    def __init__(
+        self, settings: Config, commands_directory: Path, secrets: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Plugins are loaded from the files in `commands_directory`, if it exists, and get the secrets by name."""
         self._settings = settings
-        registry = Registry()
-        builtin.register(registry)
-        known = (*FIXED_COMMANDS, LEAVE, *registry.owners())
-        taken = dict.fromkeys(known, "the bot itself")
-        self._registry = Registry(_SOURCE, taken)
-        self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,))
+        self._registry = Registry(_SOURCE, built_in_commands().owners())
+        self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,), secrets)
         self._app: App | None = None
         self._stopped = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
@@ -67,8 +67,9 @@ class BotManager:
     def from_config(cls, path: str | Path | None = None) -> BotManager:
         """Make a manager with the options in a rave.yaml; `path` is `default_config()` if None.
 
-        database.json and commands.d, which the service has in /etc/rave, are in the directory of this file. What the
-        service keeps in /var/lib/rave is in `state_directory()`, unless the file names other places.
+        database.json and commands.d, which the service has in /etc/rave, are in the directory of this file, and so is
+        secrets.d, whose files are secrets for plugins, by name. What the service keeps in /var/lib/rave is in
+        `state_directory()`, unless the file names other places.
 
         What is allowed in the file but hardly meant is logged. Raises `RaveError` (Config), with a line for each
         mistake.
@@ -77,7 +78,9 @@ class BotManager:
         settings = rave_yaml.with_environment(rave_yaml.load(file, _places(file)), os.environ)
         for warning in warnings(settings):
             log.warning("%s", warning)
-        return cls(with_authorities(settings), file.with_name("commands.d"))
+        return cls(
+            with_authorities(settings), file.with_name("commands.d"), secrets.read(file.with_name("secrets.d"))
+        )
 
     @property
     def settings(self) -> Config:
@@ -101,6 +104,7 @@ class BotManager:
         usage: str = "",
         example: str = "",
         aliases: Sequence[str] = (),
+        checks: Sequence[CommandHandler] = (),
     ) -> Callable[[CommandHandler], CommandHandler]:
         """Register the decorated `async def handler(context, ...)` in all rooms, see `ravesvc.commands.command`.
 
@@ -116,6 +120,7 @@ class BotManager:
             usage=usage,
             example=example,
             aliases=aliases,
+            checks=checks,
         )
 
         def decorate(handler: CommandHandler) -> CommandHandler:

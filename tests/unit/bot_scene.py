@@ -116,6 +116,7 @@ class Scene:
             http=self.http,
             documents=self.service,
             videos=VideoFinder(self.service),
+            secrets={},
             ignored_users=self.ignored,
             limits=self.limits,
             clock=lambda: self.now,

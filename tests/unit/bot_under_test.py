@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from ravesvc import names
@@ -45,7 +46,9 @@ class BotUnderTest:
         self.mesh = mesh
         self.stopped = asyncio.Event()
         self.heard: list[tuple[Any, ...]] = []
-        self.worker = Worker(mesh, settings_for(served, attempts_allowed), EDITION, session, BusLink)
+        self.worker = Worker(
+            mesh, settings_for(served, attempts_allowed), EDITION, session, partial(BusLink, secrets={})
+        )
         self.running: asyncio.Task[ExitStatus]
 
     @property

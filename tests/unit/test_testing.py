@@ -337,3 +337,28 @@ async def test_a_failure_of_a_plugin_fails_the_test_unless_it_was_looked_at(tmp_
     # What the test itself fails with counts more.
     with pytest.raises(ZeroDivisionError):
         await author(lambda room: 1 / 0)
+
+
+ASKS = """
+from ravesvc.commands import command, on_user_join
+
+@command("key", "Tells how long the key is.")
+async def key(context):
+    await context.reply(str(len(context.secret("ai-key"))))
+
+@on_user_join
+async def join(event):
+    await event.send(event.secret("greeting"))
+"""
+
+
+async def test_plugins_get_what_the_operator_hands_over(tmp_path: Path) -> None:
+    (tmp_path / "ask.py").write_text(ASKS)
+    async with FakeRoom(secrets={"ai-key": "12345", "greeting": "Hi"}) as room:
+        room.load(tmp_path / "ask.py")
+        assert await room.say("?key") == ["5"]
+        assert await room.join("Bob") == ["Hi"]
+    async with FakeRoom() as room:
+        room.load(tmp_path / "ask.py")
+        (said,) = await room.say("?key")
+        assert said.startswith("The operator has handed over no secret ai-key. Rave-mesh(8) says how")

@@ -187,7 +187,7 @@ async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
         chat_form="",
     )
 
-    link = BusLink(SimpleNamespace(mesh=MESH, on_new_peer=lambda: None, status=lambda: status))  # type: ignore[arg-type]
+    link = BusLink(SimpleNamespace(mesh=MESH, on_new_peer=lambda: None, status=lambda: status), {})  # type: ignore[arg-type]
     texts = [each.value for each in link._status().values() if each.signature == "s"]
     assert sorted(map(len, texts)) == [0, 300, 300, 300]
 

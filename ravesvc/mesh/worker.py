@@ -213,6 +213,11 @@ class Worker:
         """See `WorkerControl`."""
         await self._sync.refresh(what)
 
+    async def settle(self) -> None:
+        """Return when all that the bot has begun has ended, or does nothing but wait."""
+        await self._bot.settle()
+        await self._player.settle()
+
     def forget_user(self, user: int) -> None:
         """See `WorkerControl`."""
         self._bot.forget_user(user)

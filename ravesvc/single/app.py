@@ -118,6 +118,14 @@ class App:
         await await_saved(mesh, blocklist.remove(mesh, _ACTOR))
         return blocked
 
+    async def refresh(self) -> None:
+        """See `BotManager.refresh`."""
+        await self._service.refresh()
+
+    async def settle(self, mesh: str) -> None:
+        """See `BotManager.settle`."""
+        await self._runner.settle(names.mesh_id(mesh))
+
     def health(self, mesh: str) -> RoomHealth:
         """See `BotManager.health`."""
         record = self._service.reconciler.find(names.mesh_id(mesh))

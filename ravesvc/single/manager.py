@@ -178,6 +178,21 @@ class BotManager:
         """
         return await self._running.unblock(mesh)
 
+    async def refresh(self) -> None:
+        """Read store and plugins again, also if nothing has changed; returns when all bots go by what is there.
+
+        What is wrong with a plugin is logged, and its former version goes on. Raises `RaveError`: NotRunning.
+        """
+        await self._running.refresh()
+
+    async def settle(self, mesh: str) -> None:
+        """Wait until the bot of a room has done what it has begun: commands, handlers of events, and answers.
+
+        Those that wait for an answer of a user, and timers, count as done. It takes as long as they take.
+        Raises `RaveError`: NotRunning, InvalidArgument.
+        """
+        await self._running.settle(mesh)
+
     def health(self, mesh: str) -> RoomHealth:
         """How one room is: `state`, `healthy` and `reason`.
 

@@ -173,6 +173,10 @@ class TaskRunner:
         """See `Runner`."""
         return await self._worker(mesh).users()
 
+    async def settle(self, mesh: str) -> None:
+        """Wait until the bot of a mesh has done what it has begun. Raises `RaveError` (NotRunning)."""
+        await self._worker(mesh).settle()
+
     async def reconnect(self, mesh: str) -> None:
         """See `Runner`."""
         self._worker(mesh).reconnect()

@@ -38,6 +38,17 @@ Run = Callable[[Any], Any]
 
 ANN = 100_000_001
 
+SLOW = """
+import asyncio
+from ravesvc.commands import command
+
+@command("greet", "Takes its time.")
+async def greet(context):
+    await context.send("Wait")
+    await asyncio.sleep(0.2)
+    await context.send("Good day")
+"""
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,6 +399,24 @@ async def test_plugins_and_what_admins_say_hold_in_all_rooms(site: SingleSite) -
         assert (await site.say("?leave", mesh=other))[0].startswith("Goodbye!")
         await until(lambda: manager.rooms[other].state == "blocked")
         assert site.blocked()[other]["reason"] == "left"
+
+
+async def test_a_program_has_plugins_read_again_and_waits_until_the_bot_has_answered(site: SingleSite) -> None:
+    site.own("greet.py", GREET)
+    manager = BotManager.from_config(site.file)
+    with pytest.raises(RaveError, match="the bots do not run"):
+        await manager.refresh()
+    async with site.running(manager):
+        await site.connected()
+        site.own("greet.py", SLOW)
+        await manager.refresh()
+        await in_thread(site.control.chat, site.mesh, "?greet")
+        await in_thread(site.control.ask, site.mesh, "after that message", {}, 5)
+        await manager.settle(site.mesh)
+        said = [each["text"] for each in await in_thread(site.control.events) if each["type"] == "chat"]
+        assert said == ["?greet", "Wait", "Good day"]
+        with pytest.raises(RaveError, match="does not run"):
+            await manager.settle("11111111-2222-4333-8444-555555555555")
 
 
 async def test_what_goes_wrong_behind_a_command_is_told_with_its_id(

@@ -52,8 +52,6 @@ from ravesvc.version import __version__
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT_USER_ID = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
-# Of the event loop, until a task that was woken has started another.
-_TURNS = 20
 _NO_LIMIT = Rate(1_000_000, 1.0)
 
 _sleep_in_real_time = asyncio.sleep
@@ -522,9 +520,6 @@ class FakeRoom:
 
     async def _settle(self) -> list[str]:
         """What the bot says until all that it has started is done."""
-        # What was woken, or has just been started, begins its work.
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
         await self._bot.settle()
         await self._player.settle()
         sent, self._sent = self._sent, []

@@ -46,6 +46,8 @@ _MAX_ERROR_CHARS = 500
 _EXPLAIN_S = 10.0
 # For what a plugin does when it is no longer in force. A bot that is stopped has some seconds in all.
 _UNLOAD_S = 2.0
+# Of the event loop, until a task that was woken has started another.
+_TURNS = 20
 _LOOP_NOTICE = _(
     "This looks like two bots that answer each other. I listen again after a minute, or when another user writes"
 )
@@ -306,6 +308,9 @@ class Bot:
 
     async def settle(self) -> None:
         """Return when all that was begun has ended or does nothing but wait: commands, event handlers and answers."""
+        # What was woken, or has just been started, begins its work.
+        for _turn in range(_TURNS):
+            await asyncio.sleep(0)
         # A command may start further tasks, so look a second time.
         for _round in range(2):
             for tasks in (

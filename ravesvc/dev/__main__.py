@@ -20,9 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with extras.explain_missing():
             # Imported here, because the help needs nothing of it.
-            from ravesvc.dev import session
+            from ravesvc.dev import repl
 
-            return 0 if session.run(options.files, options.admin) else _FAILED
+            return 0 if repl.run(options.files, options.admin) else _FAILED
     except RaveError as e:
         sys.stderr.write(f"ravesvc-dev: {e}\n")
         return _WRONG_COMMAND_LINE if e.code is Code.INVALID_ARGUMENT else _FAILED

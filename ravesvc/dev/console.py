@@ -25,7 +25,7 @@ _CLEAR_ROW = "\r\x1b[K"
 
 
 class Console(Protocol):
-    """What a session speaks with.
+    """What `Repl` reads from and writes to.
 
     Attributes:
         interactive: whether a person types the lines.
@@ -41,9 +41,6 @@ class Console(Protocol):
 
     def set_prompt(self, prompt: str) -> None:
         """Ask for lines with these words from now on."""
-
-    def end(self) -> None:
-        """Let no more lines come."""
 
 
 class Output:
@@ -94,14 +91,10 @@ class ScriptConsole:
         """See `Console`."""
         self._output.write(f"{text}\n")
         if self._output.gone:
-            self.end()
+            _end(self._lines)
 
     def set_prompt(self, prompt: str) -> None:
         """See `Console`. A script needs none."""
-
-    def end(self) -> None:
-        """See `Console`."""
-        _end(self._lines)
 
     def _read(self) -> None:
         # The loop may have ended.
@@ -173,16 +166,12 @@ class TerminalConsole:
         """See `Console`."""
         self._output.write(f"{_CLEAR_ROW}{text}\n{self._row()}")
         if self._output.gone:
-            self.end()
+            _end(self._lines)
 
     def set_prompt(self, prompt: str) -> None:
         """See `Console`."""
         self._prompt = prompt
         self._draw()
-
-    def end(self) -> None:
-        """See `Console`."""
-        _end(self._lines)
 
     def _read(self) -> None:
         try:
@@ -191,7 +180,7 @@ class TerminalConsole:
             read = b""
         if not read:
             self._loop.remove_reader(self._input)
-            self.end()
+            _end(self._lines)
             return
         for line in self._editor.feed(self._decoder.decode(read)):
             # A message is shown again when it is said.

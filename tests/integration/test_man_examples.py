@@ -41,15 +41,20 @@ def run_one(site: Site) -> None:
 
 
 def nothing(_: Site) -> None:
-    """Before rave-simulator(8), which begins at the beginning."""
+    """Before rave-simulator(8), which begins at the beginning, and ravesvc-dev(1), which has a room of its own."""
 
 
-PREPARED: dict[str, Callable[[Site], None]] = {"ravectl.1": operate, "rave-simulator.8": nothing}
+PREPARED: dict[str, Callable[[Site], None]] = {
+    "ravectl.1": operate,
+    "rave-simulator.8": nothing,
+    "ravesvc-dev.1": nothing,
+}
 
 # What has to be seen in the end.
 SEEN = {
     "ravectl.1": "The store is replaced: 0 admins, 1 command permission.",
     "rave-simulator.8": "Logged in.",
+    "ravesvc-dev.1": "Botty> Hello, Bob!",
     "org.ravesvc.Rave1.5": "1 mesh, 1 connected",
     "rave-mesh.8": "Connected to",
     "rave-orchestrator.8": "Nothing is outdated.",
@@ -62,7 +67,8 @@ def tidy(site: Site) -> Iterator[Site]:
     yield site
     site.sh("systemctl stop mongod rave-orchestrator.service rave-meshes.target || true")
     site.sh(
-        "rm -rf /opt/rave-bot /usr/local/bin/editor /etc/rave/commands.d/greet.py /root/*.json /var/lib/mongodb/*"
+        "rm -rf /opt/rave-bot /usr/local/bin/editor /etc/rave/commands.d/greet.py /root/greet.py /root/*.json"
+        " /var/lib/mongodb/*"
     )
 
 

@@ -11,7 +11,7 @@ from tests.mutations.table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
 # For those who try or test the service; they promise its users nothing.
-WITHOUT = {"hostile", "simulator"}
+WITHOUT = {"dev", "hostile", "simulator"}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.promise)

@@ -57,6 +57,11 @@ def test_the_extras_are_those_of_the_project() -> None:
             "rave-simulator: the Python package aiohttp is missing (pip install 'ravesvc[simulator]')",
         ),
         (
+            without("aiohttp"),
+            "ravesvc-dev {directory}/greet.py",
+            "ravesvc-dev: the Python package aiohttp is missing (pip install 'ravesvc[simulator]')",
+        ),
+        (
             without("pystemd"),
             "rave-orchestrator",
             "CRITICAL the Python package pystemd is missing (pip install 'ravesvc[service]')",

@@ -51,18 +51,6 @@ async def test_a_script_is_read_line_by_line(
     assert capsys.readouterr().out == "two\nrows\n"
 
 
-async def test_the_end_comes_before_the_rest_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(reader) as stream:
-        monkeypatch.setattr(sys, "stdin", stream)
-        console = ScriptConsole()
-        os.write(writer, b"one\ntwo\nthree\n")
-        assert await console.line() == "one"
-        console.end()
-        assert await console.line() is None
-        os.close(writer)
-
-
 class Tty:
     """A terminal that is standard input and output."""
 
@@ -157,7 +145,9 @@ async def test_the_end_of_the_terminal_is_the_end(tty: Tty, monkeypatch: pytest.
         console.show("nobody sees it")
 
 
-async def test_an_output_that_has_gone_ends_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_output_that_has_gone_ends_a_script_before_the_rest_of_its_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Gone(io.StringIO):
         def flush(self) -> None:
             raise BrokenPipeError
@@ -171,6 +161,8 @@ async def test_an_output_that_has_gone_ends_a_script(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sys, "stdin", stream)
         monkeypatch.setattr(sys, "stdout", Gone())
         console = ScriptConsole()
+        os.write(writer, b"one\ntwo\nthree\n")
+        assert await console.line() == "one"
         console.show("text")
         assert await console.line() is None
         os.close(writer)

@@ -1,4 +1,4 @@
-"""A session in this process, with lines from a list: the bot and the simulator are the real ones."""
+"""The loop in this process, with lines from a list: the bot and the simulator are the real ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ravesvc.dev import __main__ as program
-from ravesvc.dev import session
+from ravesvc.dev import repl
 from ravesvc.dev.dev_room import commands_directory
 from ravesvc.dev.plugin_files import plugin_files
-from ravesvc.dev.session import Session
+from ravesvc.dev.repl import Repl
 
 pytestmark = pytest.mark.slow
 
@@ -68,9 +68,6 @@ class Listed:
     def set_prompt(self, prompt: str) -> None:
         self.prompts.append(prompt)
 
-    def end(self) -> None:
-        self._lines.clear()
-
 
 class Author:
     """A directory with a file of commands."""
@@ -86,7 +83,7 @@ class Author:
 
     async def run(self, console: Listed, *admins: str) -> bool:
         files = plugin_files([str(self.file)], commands_directory(self._room))
-        return await Session(files, console, self._room).run(["ann", *admins])
+        return await Repl(files, console, self._room).run(["ann", *admins])
 
 
 @pytest.fixture
@@ -184,7 +181,7 @@ def test_a_line_that_means_nothing_fails_a_script(
     author: Author, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     console = Listed(["/jion Bob", "?count"])
-    monkeypatch.setattr(session, "ScriptConsole", lambda: console)
+    monkeypatch.setattr(repl, "ScriptConsole", lambda: console)
     assert program.main([str(author.file)]) == 1
     assert console.shown[1:] == [
         "! there is no /jion (/help lists what there is)",
@@ -197,7 +194,7 @@ def test_a_line_that_means_nothing_fails_a_script(
 def test_a_signal_ends_it_in_order(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
     author.save("from ravesvc.commands import on_unload\n@on_unload\nasync def end(event): await event.send('bye')\n")
     console = Listed(["hello", lambda: os.kill(os.getpid(), signal.SIGTERM), *["hello"] * 1000])
-    monkeypatch.setattr(session, "ScriptConsole", lambda: console)
+    monkeypatch.setattr(repl, "ScriptConsole", lambda: console)
     assert program.main([str(author.file)]) == 1, "it is not known how the rest would have gone"
     assert console.shown[-1] == "Botty> bye"
     assert 1 <= console.shown.count("Ann> hello") < 1000

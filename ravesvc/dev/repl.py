@@ -1,4 +1,4 @@
-"""A session of an author: what is typed goes into the room, what happens there is shown, what is saved is loaded."""
+"""The loop of the program: what is typed goes into the room, what happens is shown, what is saved is loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(given: Sequence[str], admins: Sequence[str]) -> bool:
-    """Run a session with these files; returns whether a script went well: all was loaded, all lines were understood.
+    """Run with these files; returns whether a script went well: all was loaded, and all lines were understood.
 
     What a person types always goes well. Raises `RaveError`: InvalidArgument for the command line, or what keeps the
     room from being made.
@@ -49,18 +49,18 @@ async def _run(files: Sequence[PluginFile], admins: Sequence[str], directory: Pa
         else:
             console = ScriptConsole()
         loop = asyncio.get_running_loop()
-        session = asyncio.create_task(Session(files, console, directory).run(admins))
+        running = asyncio.create_task(Repl(files, console, directory).run(admins))
         for number in _SIGNALS:
             # The first one counts: others must not interrupt the end.
-            loop.add_signal_handler(number, lambda: session.cancelling() or session.cancel())
+            loop.add_signal_handler(number, lambda: running.cancelling() or running.cancel())
         try:
-            return await session
+            return await running
         except asyncio.CancelledError:
             return console.interactive
 
 
-class Session:
-    """Lives once: `run`."""
+class Repl:
+    """Reads lines and obeys them. Lives once: `run`."""
 
     def __init__(self, files: Sequence[PluginFile], console: Console, directory: Path) -> None:
         """`directory` is an empty one, but for the bot's directory of commands, where the copies of the files are."""
@@ -91,8 +91,8 @@ class Session:
         async with self._logging(), self._opened(), self._watching():
             for handle in admins:
                 await self._make_admin(handle)
-            await self._start()
             try:
+                await self._start()
                 await self._follow_lines()
             finally:
                 self._room.tell()
@@ -142,11 +142,8 @@ class Session:
             raise RaveError(Code.INVALID_ARGUMENT, f"{self._room.name(handle)} is not here", hint="see /users")
 
     async def _users(self, _: str) -> None:
-        present = [
-            user.display_name + (" (the bot)" if user.handle == lines.BOT else "")
-            + (" (admin)" if user.handle in self._admins else "")
-            for user in self._room.users
-        ]  # fmt: skip
+        remarks = dict.fromkeys(self._admins, " (admin)") | {lines.BOT: " (the bot)"}
+        present = [user.display_name + remarks.get(user.handle, "") for user in self._room.users]
         self._console.show(transcript.notice(", ".join(present) or "The room is empty"))
 
     async def _admin(self, handle: str) -> None:

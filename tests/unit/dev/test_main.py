@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Script:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        # What it never says is waited for no longer than this.
+        self._limit = threading.Timer(60, self.process.kill)
+        self._limit.start()
 
     def type(self, line: str) -> None:
         assert self.process.stdin
@@ -73,6 +77,8 @@ class Script:
         return self.process.returncode
 
     def close(self) -> None:
+        self._limit.cancel()
+        self._limit.join()
         self.process.kill()
         self.process.wait()
         for stream in self.process.stdin, self.process.stdout:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def copies(tmp_path: Path) -> Path:
     return tmp_path / "copies"
 
 
+@pytest.fixture
+def _no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_no_umask")
 def test_a_copy_fits_the_bot_whatever_the_file_is(author: Path, copies: Path) -> None:
     (author / "roll.py").write_text("1")
     (author / "roll.py").chmod(0o666)

@@ -130,7 +130,7 @@ async def test_what_is_saved_is_loaded_and_a_restart_keeps_the_store(author: Aut
     console = Listed(
         [
             *("?count", lambda: author.save(COUNT.replace("count {n}", "counted {n}")), "?count"),
-            *("/restart", "?count", lambda: author.save("1 +"), "?count", "?fail"),
+            *("/restart", "?count", lambda: author.save("1 +"), "?count", "?fail", "/restart"),
         ]
     )
     assert not await author.run(console), "a file has failed to load"
@@ -146,6 +146,10 @@ async def test_what_is_saved_is_loaded_and_a_restart_keeps_the_store(author: Aut
     fail_line = COUNT.splitlines().index("    1 / 0") + 1
     assert any(line.startswith(f"  {author.file}, line {fail_line}, in fail") for line in console.shown)
     assert "  ZeroDivisionError: division by zero" in console.shown
+    assert console.shown[-2:] == [
+        f"! {author.file}, line 1: SyntaxError: invalid syntax; nothing of it is loaded",
+        "* The bot has started again",
+    ]
 
 
 async def test_a_person_is_told_what_to_do_and_a_saved_file_is_noticed(author: Author) -> None:

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RaveError as e:
         sys.stderr.write(f"ravesvc-dev: {e}\n")
         return _WRONG_COMMAND_LINE if e.code is Code.INVALID_ARGUMENT else _FAILED
+    except KeyboardInterrupt:
+        # Ctrl-C came before there was a room.
+        return _FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -232,7 +232,9 @@ class Repl:
     @contextlib.asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
         edits = Settled(self._load_edited)
-        watches = [FileWatch(file.path, edits.edited) for file in self._files]
+        # Elsewhere than on Linux, what was saved is loaded with the next line.
+        watched = self._files if sys.platform == "linux" else []
+        watches = [FileWatch(file.path, edits.edited) for file in watched]
         try:
             for watch in watches:
                 await watch.start()

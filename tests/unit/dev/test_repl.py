@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.dev import __main__ as program
-from ravesvc.dev import repl
+from ravesvc.dev import dev_room, repl
 from ravesvc.dev.dev_room import commands_directory
 from ravesvc.dev.plugin_files import plugin_files
 from ravesvc.dev.repl import Repl
@@ -202,6 +202,23 @@ def test_a_signal_ends_it_in_order(author: Author, monkeypatch: pytest.MonkeyPat
     assert program.main([str(author.file)]) == 1, "it is not known how the rest would have gone"
     assert console.shown[-1] == "Botty> bye"
     assert 1 <= console.shown.count("Ann> hello") < 1000
+
+
+def test_a_bot_that_does_not_come_is_told_in_words(
+    author: Author, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev_room, "_JOIN_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(repl, "ScriptConsole", lambda: Listed([]))
+    assert program.main([str(author.file)]) == 1
+    assert capsys.readouterr().err.startswith("ravesvc-dev: the bot does not come into the room")
+
+
+def test_ctrl_c_before_there_is_a_room(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repl, "run", interrupt)
+    assert program.main([str(author.file)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
-from tests.integration.manual import programs
 from tests.integration.test_admins import says, user_id
 from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_bot
 
@@ -254,51 +253,6 @@ def test_permission_and_cooldown(site: Site, meshes: list[str]) -> None:
     assert "• **?tidy**: Tidies up." in says(site, first, "ann", "?help more")
     says(site, first, "ann", "?setperm tidy user")
     assert says(site, second, "bob", "?tidy") == "Done"
-
-
-def printed(command: str) -> str:
-    """The program of docs/commands.md that has a command of this name."""
-    found = programs((CHECKOUT / "docs/commands.md").read_text())
-    return next(each for each in found if f'@command("{command}"' in each)
-
-
-def test_a_command_asks_and_goes_on_with_the_answers(site: Site, meshes: list[str]) -> None:
-    """With the commands that docs/commands.md prints, and as its test answers them."""
-    mesh = meshes[0]
-    drop(site, "order.py", printed("order"))
-    refresh(site)
-    try:
-        assert says(site, mesh, "ann", "?order") == "How many?"
-        assert says(site, mesh, "ann", "two") == "“two” is no whole number"
-        assert says(site, mesh, "ann", "2") == "Of what?"
-        assert says(site, mesh, "ann", "tea") == "2 tea, coming up"
-        assert says(site, mesh, "ann", "?quiz") == "What is 6 times 7?"
-        assert says(site, mesh, "bob", "42") == "Bob has it!"
-    finally:
-        site.sh(f"rm {DIRECTORY}/order.py")
-
-
-def test_what_a_plugin_keeps_outlives_bot_and_service_and_is_forgotten(site: Site, meshes: list[str]) -> None:
-    """With the commands that docs/commands.md prints."""
-    mesh, other = meshes
-    drop(site, "points.py", printed("points"))
-    refresh(site)
-    try:
-        assert says(site, mesh, "ann", "?points") == "No points yet"
-        assert says(site, mesh, "ann", "?point") == "1 of 1 points are yours"
-        assert says(site, mesh, "bob", "?point") == "1 of 2 points are yours"
-        connections = site.control.connections()
-        site.sh("systemctl restart rave-orchestrator 'rave-mesh@*'")
-        site.control.wait(reconnected=connections)
-        site.wait_state(meshes, "connected")
-        assert says(site, mesh, "ann", "?point") == "2 of 3 points are yours"
-        assert says(site, other, "ann", "?points") == "No points yet"
-        assert "plugin-points" in site.sh("ravectl store export")
-        says(site, mesh, "bob", "?forgetme")
-        says(site, mesh, "bob", "?forgetme yes")
-        assert says(site, mesh, "ann", "?points") == "Ann: 2"
-    finally:
-        site.sh(f"rm {DIRECTORY}/points.py")
 
 
 PACKAGE = """

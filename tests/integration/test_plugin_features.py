@@ -1,0 +1,130 @@
+"""What plugins can do, with real bots: they ask, remember, share, reach other servers, and get secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import CHECKOUT, Site
+from tests.integration.manual import programs
+from tests.integration.test_admins import says
+from tests.integration.test_plugins import drop, refresh
+
+DIRECTORY = names.COMMANDS_DIRECTORY
+SHIPPED = "/usr/share/rave-orchestrator/plugins"
+DROP_IN = "/run/systemd/system/rave-mesh@.service.d/secrets.conf"
+
+
+@pytest.fixture
+def meshes(shared_site: Site) -> Iterator[list[str]]:
+    """Two meshes; afterwards there are no plugins."""
+    yield shared_site.run_fleet(2)
+    shared_site.sh(f"rm -f {DIRECTORY}/*.py")
+    refresh(shared_site)
+
+
+def printed(command: str) -> str:
+    """The program of docs/commands.md that has a command of this name."""
+    found = programs((CHECKOUT / "docs/commands.md").read_text())
+    return next(each for each in found if f'@command("{command}"' in each)
+
+
+def restart(site: Site, meshes: list[str]) -> None:
+    """Service and bots."""
+    connections = site.control.connections()
+    site.sh("systemctl restart rave-orchestrator 'rave-mesh@*'")
+    site.control.wait(reconnected=connections)
+    site.wait_state(meshes, "connected")
+
+
+def test_a_command_asks_and_goes_on_with_the_answers(shared_site: Site, meshes: list[str]) -> None:
+    """With the commands that docs/commands.md prints, and as its test answers them."""
+    mesh, _ = meshes
+    drop(shared_site, "order.py", printed("order"))
+    refresh(shared_site)
+    assert says(shared_site, mesh, "ann", "?order") == "How many?"
+    assert says(shared_site, mesh, "ann", "two") == "“two” is no whole number"
+    assert says(shared_site, mesh, "ann", "2") == "Of what?"
+    assert says(shared_site, mesh, "ann", "tea") == "2 tea, coming up"
+    assert says(shared_site, mesh, "ann", "?quiz") == "What is 6 times 7?"
+    assert says(shared_site, mesh, "bob", "42") == "Bob has it!"
+
+
+WINNERS = """
+from ravesvc.commands import command
+
+@command("win", "Counts wins in all rooms.")
+async def win(context):
+    mine = await context.shared.of(context.user_id).update("wins", lambda wins: wins + 1, 0)
+    of_all = await context.shared.update("wins", lambda wins: wins + 1, 0)
+    await context.reply(f"{mine} of {of_all}")
+"""
+
+
+def test_what_a_plugin_keeps_outlives_bot_and_service_and_is_forgotten(shared_site: Site, meshes: list[str]) -> None:
+    """With the commands that docs/commands.md prints, and one that counts in all rooms."""
+    site, (mesh, other) = shared_site, meshes
+    drop(site, "points.py", printed("points"))
+    drop(site, "winners.py", WINNERS)
+    refresh(site)
+    assert says(site, mesh, "ann", "?points") == "No points yet"
+    assert says(site, mesh, "ann", "?point") == "1 of 1 points are yours"
+    assert says(site, mesh, "bob", "?point") == "1 of 2 points are yours"
+    assert says(site, mesh, "ann", "?win") == "1 of 1"
+    assert says(site, other, "ann", "?win") == "2 of 2"
+    assert says(site, other, "bob", "?win") == "1 of 3"
+    restart(site, meshes)
+    assert says(site, mesh, "ann", "?point") == "2 of 3 points are yours"
+    assert says(site, other, "ann", "?points") == "No points yet"
+    kept = {each["name"] for each in json.loads(site.sh("ravectl store export"))["room_documents"]}
+    assert {"plugin-points", "plugin-winners"} <= kept
+    says(site, mesh, "bob", "?forgetme")
+    says(site, mesh, "bob", "?forgetme yes")
+    assert says(site, mesh, "ann", "?points") == "Ann: 2"
+    assert says(site, other, "bob", "?win") == "1 of 4"
+
+
+def test_the_plugins_of_the_package_are_enabled_by_a_link(shared_site: Site, meshes: list[str]) -> None:
+    site, (mesh, _) = shared_site, meshes
+    shipped = site.sh(f"ls {SHIPPED}").split()
+    assert shipped == [file.name for file in sorted((CHECKOUT / "docs/examples").glob("*.py"))]
+    checked = site.sh(f"ravectl plugin check {SHIPPED}/*.py")
+    assert checked.count(" is fine.\n") == len(shipped)
+    site.sh(f"ln -s {SHIPPED}/*.py {DIRECTORY}/")
+    refresh(site)
+    assert re.fullmatch("Ann rolls a [12]", says(site, mesh, "ann", "?roll 2"))
+    listed = {line.split()[0]: line for line in site.sh("ravectl plugin list").splitlines()[1:]}
+    assert set(listed) == {f"{DIRECTORY}/{name}" for name in shipped}
+    meshes_of_all = len(site.control.connections())
+    assert re.search(rf"  [0-9a-f]{{8}}  {meshes_of_all} +roll$", listed[f"{DIRECTORY}/dice.py"])
+    assert "can't be read" not in site.sh("ravectl config check", check=False)
+
+
+def test_a_plugin_asks_another_server_with_a_secret_of_the_operator(shared_site: Site, meshes: list[str]) -> None:
+    """Rave's host is the only one that a bot reaches here, as it may be anywhere; it has no such page."""
+    site, (mesh, other) = shared_site, meshes
+    (api,) = re.findall(r'^ +api: "(.+)"', site.sh("cat /etc/rave/rave.yaml"), re.M)
+    secrets = {"ai-key": "verysecret", "ai-model": "small", "ai-url": f"{api}/v1/chat/completions"}
+    lines = ["[Service]"]
+    for name, text in secrets.items():
+        site.machine.run(["install", "-m", "600", "/dev/stdin", f"/etc/rave/{name}"], input=text)
+        lines.append(f"OpenFile=/etc/rave/{name}:secret-{name}:read-only,graceful")
+    site.sh(f"ln -s {SHIPPED}/ai.py {DIRECTORY}/")
+    refresh(site)
+    try:
+        assert "operator has handed over no secret ai-url" in says(site, mesh, "ann", "?ai Well?")
+        site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", DROP_IN], input="\n".join(lines))
+        site.sh("systemctl daemon-reload")
+        restart(site, meshes)
+        assert "AI does not know the operator's model or URL" in says(site, mesh, "ann", "?ai Well?")
+        site.machine.run(["tee", "/etc/rave/ai-url"], input="https://127.0.0.1/v1/chat/completions")
+        restart(site, meshes)
+        # The sandbox is the first to refuse it.
+        assert "127.0.0.1 can't be reached: " in says(site, other, "ann", "?ai Well?")
+        assert "verysecret" not in site.machine.journal()
+    finally:
+        site.sh(f"rm -f {DROP_IN} /etc/rave/ai-*; systemctl daemon-reload")

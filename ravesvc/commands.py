@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from ravesvc.api.models import Privacy
-from ravesvc.api.response import Response
+from ravesvc.api.web_response import WebResponse
 from ravesvc.bot.command import Context, PluginTimer
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.dialogue import Answer, NoAnswerError
@@ -49,10 +49,10 @@ __all__ = [
     "Permission",
     "Picture",
     "Privacy",
-    "Response",
     "UserError",
     "UserId",
     "Video",
+    "WebResponse",
     "command",
     "every",
     "fold",

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ravesvc.api.models import Opinion, Privacy, Profile
-from ravesvc.api.response import DEFAULT_TIMEOUT_S, Response
+from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
@@ -178,7 +178,7 @@ class FakeHttp:
     """
 
     def __init__(self) -> None:
-        self.answers: dict[str, Response | RaveError] = {}
+        self.answers: dict[str, WebResponse | RaveError] = {}
         self.asked: list[tuple[Any, ...]] = []
 
     async def get(
@@ -187,7 +187,7 @@ class FakeHttp:
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
-    ) -> Response:
+    ) -> WebResponse:
         """See `Http`; no redirect is followed."""
         self.asked.append(("GET", url, dict(headers or {})))
         return self._answer(url)
@@ -199,15 +199,15 @@ class FakeHttp:
         json: Any,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
-    ) -> Response:
+    ) -> WebResponse:
         """See `Http`."""
         self.asked.append(("POST", url, dict(headers or {}), json))
         return self._answer(url)
 
-    def _answer(self, url: str) -> Response:
+    def _answer(self, url: str) -> WebResponse:
         answer = self.answers.get(url)
         if answer is None:
-            hint = "set room.http.answers[url] = Response(200, b'...')"
+            hint = "set room.http.answers[url] = WebResponse(200, b'...')"
             raise RaveError(Code.NETWORK, f"the test has no answer for {url}", hint=hint)
         if isinstance(answer, RaveError):
             raise answer

@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 from ravesvc.api import internet
 from ravesvc.api.failures import HttpResponse
 from ravesvc.api.internet import Internet, Place
-from ravesvc.api.response import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Response
 from ravesvc.api.transport import HttpRequest
+from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, WebResponse
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
@@ -51,7 +51,7 @@ class PluginHttp:
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
-    ) -> Response:
+    ) -> WebResponse:
         """See `Http`."""
         place, sent = _place(url, Code.INVALID_ARGUMENT), _headers(headers or {})
         async with self._turn(place, timeout):
@@ -60,7 +60,7 @@ class PluginHttp:
                     place, HttpRequest("GET", place.target, sent, None, _MAX_ANSWER_BYTES), timeout
                 )
                 if answer.status not in _REDIRECTS or not answer.location:
-                    return Response(answer.status, answer.body)
+                    return WebResponse(answer.status, answer.body)
                 url = _joined(url, answer.location)
                 former, place = place, _place(url, Code.BAD_DATA)
                 if place[:2] != former[:2]:
@@ -76,14 +76,14 @@ class PluginHttp:
         json: Any,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
-    ) -> Response:
+    ) -> WebResponse:
         """See `Http`."""
         place, body = _place(url, Code.INVALID_ARGUMENT), _body(json)
         sent = _headers(headers or {}) | {"Content-Type": "application/json"}
         async with self._turn(place, timeout):
             request = HttpRequest("POST", place.target, sent, body, _MAX_ANSWER_BYTES)
             answer = await self._send(place, request, timeout)
-        return Response(answer.status, answer.body)
+        return WebResponse(answer.status, answer.body)
 
     @contextlib.asynccontextmanager
     async def _turn(self, place: Place, seconds: float) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ravesvc.api.response import DEFAULT_TIMEOUT_S, Response
+from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 
 
 class Http(Protocol):
@@ -24,7 +24,7 @@ class Http(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
-    ) -> Response:
+    ) -> WebResponse:
         """The answer to a GET request. Up to three redirects are followed, without the headers to another host.
 
         `timeout` is in seconds, at most 60.
@@ -37,5 +37,5 @@ class Http(Protocol):
         json: Any,
         headers: Mapping[str, str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
-    ) -> Response:
+    ) -> WebResponse:
         """The answer to a POST request with JSON. No redirect is followed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.commands import Response
+from ravesvc.commands import WebResponse
 from ravesvc.ctl import command_line
 from ravesvc.testing import FakeRoom
 from tests.integration import manual
@@ -133,7 +133,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.say("?point") == ["1 of 1 points are yours"]
             assert await room.say("?points") == ["Ann: 1"]
             room.load("fact.py")
-            room.http.answers["https://facts.example/big%20dogs"] = Response(404)
+            room.http.answers["https://facts.example/big%20dogs"] = WebResponse(404)
             (told,) = await room.say("?fact big dogs")
             assert told.startswith("There is no fact about that")
             room.load("team.py")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -64,6 +63,9 @@ def _check(options: argparse.Namespace) -> Exit:
 
 
 def _is_fine(file: str) -> bool:
+    # Imported here because no other command needs it.
+    import subprocess
+
     command = [sys.executable, "-I", "-m", "ravesvc.bot.plugin_check", file]
     try:
         status = subprocess.run(  # noqa: S603 - words of ours, and a file that this user may execute anyway

@@ -14,7 +14,7 @@ from ravesvc.api import plugin_http
 from ravesvc.api.dial import Ports
 from ravesvc.api.internet import Internet
 from ravesvc.api.plugin_http import PluginHttp
-from ravesvc.api.response import Response
+from ravesvc.api.web_response import WebResponse
 from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
@@ -49,9 +49,9 @@ class Site:
 
         return asyncio.run(main())
 
-    def get(self, path: str, **options: Any) -> Response:
+    def get(self, path: str, **options: Any) -> WebResponse:
         (found,) = self.do(lambda http: http.get(self.url + path, **options))
-        assert isinstance(found, Response)
+        assert isinstance(found, WebResponse)
         return found
 
     def fails(self, ask: Ask) -> RaveError:
@@ -96,9 +96,9 @@ def test_an_answer_of_failure_is_an_answer(site: Site) -> None:
     found = site.get("/none")
     assert (found.status, found.ok) == (404, False)
     with pytest.raises(RaveError, match="no JSON"):
-        Response(200, b"<html>").json()
+        WebResponse(200, b"<html>").json()
     with pytest.raises(RaveError, match="no JSON"):
-        Response(200, b"[" * 100_000).json()
+        WebResponse(200, b"[" * 100_000).json()
 
 
 def test_redirects_are_followed(site: Site) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from ravesvc.api.client import Api
 from ravesvc.api.dial import Ports
+from ravesvc.api.internet import Internet
 from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE, HttpRoomApi
 from ravesvc.api.upload import Uploads
@@ -128,7 +129,9 @@ async def opened(server: Server, authority: Authority, slept: list[float], **mor
     )
     unconfirmed = more.pop("unconfirmed", UnconfirmedCalls())
     try:
-        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, "", Ports((), "")), wall=lambda: NOW, **more)
+        yield HttpRoomApi(
+            api, MESH, unconfirmed, Uploads(Internet(Tls(), None, "", Ports((), ""))), wall=lambda: NOW, **more
+        )
     finally:
         await api.close()
 

@@ -85,3 +85,16 @@ def test_a_file_that_no_bot_looks_at_is_told(
     monkeypatch.setattr(sys, "argv", ["", name])
     assert main() == 1
     assert capsys.readouterr().err.startswith(f"{name}: bots load files whose names end with .py")
+
+
+@pytest.mark.parametrize("text", ["", "raise KeyError('\\x1b[2J')", "\x1b[2J = 1 +"])
+def test_no_text_of_a_file_reaches_the_terminal_as_it_is(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    evil = tmp_path / "\x1b[2J.py"
+    evil.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["", str(evil)])
+    main()
+    out, err = capsys.readouterr()
+    assert "?[2J.py" in out + err
+    assert "\x1b" not in out + err

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.commands import Response
+from ravesvc.commands import WebResponse
 from ravesvc.errors import Code, RaveError
 from ravesvc.testing import FakeRoom
 from tests.unit.examples.shipped import EXAMPLES
@@ -20,7 +20,7 @@ def new_room(secrets: dict[str, str] | None = None) -> FakeRoom:
 
 def answers(room: FakeRoom, answer: object) -> None:
     body = json.dumps({"choices": [{"message": {"role": "assistant", "content": answer}}]})
-    room.http.answers[URL] = Response(200, body.encode())
+    room.http.answers[URL] = WebResponse(200, body.encode())
 
 
 def messages(room: FakeRoom) -> list[tuple[str, str]]:
@@ -90,13 +90,13 @@ async def test_a_user_may_ask_ten_times_in_an_hour_also_after_a_restart() -> Non
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Response(401), "The AI does not accept the operator's key"),
-        (Response(404), "The AI does not know the operator's model or URL"),
-        (Response(429), "The AI is asked too much at the moment"),
-        (Response(500, b"verysecret"), "The AI has a problem (HTTP 500)"),
-        (Response(200, b"<html>"), "The server has answered no JSON"),
-        (Response(200, b"[]"), "The AI has given no answer"),
-        (Response(200, b'{"choices": []}'), "The AI has given no answer"),
+        (WebResponse(401), "The AI does not accept the operator's key"),
+        (WebResponse(404), "The AI does not know the operator's model or URL"),
+        (WebResponse(429), "The AI is asked too much at the moment"),
+        (WebResponse(500, b"verysecret"), "The AI has a problem (HTTP 500)"),
+        (WebResponse(200, b"<html>"), "The server has answered no JSON"),
+        (WebResponse(200, b"[]"), "The AI has given no answer"),
+        (WebResponse(200, b'{"choices": []}'), "The AI has given no answer"),
         (RaveError(Code.TIMEOUT, "ai.example did not answer in time"), "Ai.example did not answer in time"),
     ],
 )

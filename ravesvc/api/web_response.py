@@ -12,7 +12,7 @@ from ravesvc.errors import Code, RaveError
 DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S = 10.0, 60.0
 
 
-class Response:
+class WebResponse:
     """What a server has answered, with any status.
 
     Attributes:

@@ -39,6 +39,7 @@ from ravesvc.errors import Code, RaveError
 
 __all__ = [
     "Answer",
+    "Code",
     "Context",
     "Cooldown",
     "Duration",
@@ -49,6 +50,7 @@ __all__ = [
     "Permission",
     "Picture",
     "Privacy",
+    "RaveError",
     "UserError",
     "UserId",
     "Video",
@@ -129,7 +131,7 @@ def command(
         example: the same as a user would write it, such as `Paris 3`, likewise.
         aliases: other names, at most 8.
         checks: each is an `async def check(context)` that runs before the handler, and raises `UserError` with the
-            reason if the command may not be run now.
+            reason if the command may not be run now. It returns nothing.
 
     Raises:
         RaveError: InvalidArgument, in words for the author.
@@ -153,6 +155,7 @@ def command(
     _require(known, f"the aliases of {name} are no list of at most {_MAX_ALIASES} names")
     _require(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
 
+    _require(isinstance(checks, Sequence), f"the checks of {name} are no list")
     for check in checks:
         _require_coroutine(check)
         _require_parameters(check, "context")

@@ -126,9 +126,13 @@ class ExitStatus(IntEnum):
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}
 
 
+# In the place of a mesh: what the store keeps for all meshes together.
+ALL_MESHES = "00000000-0000-0000-0000-000000000000"
+
+
 def is_mesh_id(text: str) -> bool:
-    """Whether a text is a mesh id: a lower-case UUID."""
-    return _MESH_ID.fullmatch(text) is not None
+    """Whether a text is a mesh id: a lower-case UUID, but `ALL_MESHES`."""
+    return _MESH_ID.fullmatch(text) is not None and text != ALL_MESHES
 
 
 def mesh_id(text: str) -> str:

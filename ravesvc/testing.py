@@ -26,6 +26,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from ravesvc.api import internet
 from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 from ravesvc.bot import builtin, video_commands
@@ -205,6 +206,8 @@ class FakeHttp:
         return self._answer(url)
 
     def _answer(self, url: str) -> WebResponse:
+        if internet.parse(url) is None:
+            raise RaveError(Code.INVALID_ARGUMENT, "that is no https URL that can be used")
         answer = self.answers.get(url)
         if answer is None:
             hint = "set room.http.answers[url] = WebResponse(200, b'...')"
@@ -270,7 +273,11 @@ class FakeRoom:
 
     Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
 
-    Users exist as soon as they are named, and have ids from 2 on in that order. Each method that makes something
+    It has none of the limits of time and rate that a bot has. `time.time`, `time.monotonic` and `asyncio.sleep` of a
+    plugin go by its clock where they are called by these names; all else takes its time.
+
+    Users exist as soon as they are named, and have ids from 2 on in that order; they are in the room when they have
+    written, or joined. Each method that makes something
     happen returns the messages that the bot sends in answer, once all that it has started is done or sleeps.
 
     Attributes:
@@ -303,6 +310,7 @@ class FakeRoom:
         self.unasked: list[str] = []
         self.failures: list[str] = []
         self._ids: dict[str, int] = {}
+        self._is_kicked = False
         self._present: set[int] = {_BOT_USER_ID}
         self._sent: list[str] = []
         self._messages = itertools.count(1)
@@ -450,10 +458,12 @@ class FakeRoom:
 
     async def connect(self) -> list[str]:
         """The bot joins the room, or joins it again if it is there already."""
+        self._is_kicked = False
         return await self._replies_after(lambda: self._bot.attach(self))
 
     async def kick(self) -> list[str]:
-        """The bot is kicked."""
+        """The bot is kicked. It can say nothing from then on, until `connect`."""
+        self._is_kicked = True
         return await self._replies_after(self._bot.on_kicked)
 
     @property
@@ -477,6 +487,8 @@ class FakeRoom:
         media: Sequence[Media] = (),
     ) -> str:
         """Record a message of the bot."""
+        if self._is_kicked:
+            raise RaveError(Code.CLOSED, "the connection to the mesh is closed")
         self._sent.append(text)
         self.media += media
         return f"own{next(self._messages)}"

@@ -1,8 +1,8 @@
 """AI: `?ai What is a black hole?` is answered by a language model, at any service that speaks OpenAI's protocol.
 
 The model sees what was asked and answered in the last half an hour, so users may go on with "and why?". It sees no
-names. A user may ask ten times in an hour. `?ai forget` has it begin anew; that is for admins. What users ask goes to
-the service that you choose: tell them so.
+names. A user may ask ten times in an hour, a room sixty times. `?ai forget` has it begin anew; that is for admins.
+What users ask goes to the service that you choose: tell them so.
 
 The operator's key, the URL and the name of the model are secrets of the bots, see rave-mesh(8): files of one line
 each, in the editor of `systemctl edit rave-mesh@.service`. Restart the bots after that.
@@ -31,8 +31,9 @@ MAX_ANSWER_CHARS = 700
 # Questions and answers that the model sees, and for how long.
 MAX_REMEMBERED = 12
 REMEMBERED_S = 1800
-# Of one user.
+# Of one user, and of all users of the room.
 MAX_QUESTIONS = 10
+MAX_QUESTIONS_OF_ROOM = 60
 PER_S = 3600
 TIMEOUT_S = 30
 REASONS = {
@@ -44,6 +45,8 @@ REASONS = {
 
 # When each was written, and as the service wants it.
 remembered = deque(maxlen=MAX_REMEMBERED)
+# Who has asked when in the last hour. The store has it as well, for the next bot; here ?forgetme does not reach it.
+asked_at = deque(maxlen=MAX_QUESTIONS_OF_ROOM)
 
 
 @command("ai", "Asks a language model.", group="Chat", example="What is a black hole?", cooldown=5, seconds=45)
@@ -83,17 +86,26 @@ async def count(context):
     if context.user_id is None:
         raise UserError("Rave does not say who you are, so your questions can't be counted")
 
+    now = round(time.time())
+    while asked_at and now - asked_at[0][0] >= PER_S:
+        asked_at.popleft()
+    if len(asked_at) == MAX_QUESTIONS_OF_ROOM:
+        raise UserError("this room has asked too much within an hour", hint=wait(asked_at[0][0], now))
+    here = [at for at, user in asked_at if user == context.user_id]
+
     def add(times):
-        now = time.time()
-        recent = [each for each in times if now - each < PER_S]
+        recent = max([each for each in times if now - each < PER_S], here, key=len)
         if len(recent) >= MAX_QUESTIONS:
-            minutes = round((recent[0] + PER_S - now) / 60) or 1
-            raise UserError(
-                f"you have asked {MAX_QUESTIONS} times within an hour", hint=f"ask again in {minutes} min"
-            )
-        return [*recent, round(now)]
+            raise UserError(f"you have asked {MAX_QUESTIONS} times within an hour", hint=wait(recent[0], now))
+        return [*recent, now]
 
     await context.store.of(context.user_id).update("asked", add, [])
+    asked_at.append((now, context.user_id))
+
+
+def wait(first, now):
+    """What to do when the first of too many was asked at that time."""
+    return f"ask again in {max(1, round((first + PER_S - now) / 60))} min"
 
 
 def read(response):

@@ -64,7 +64,7 @@ async def add(context, interval: Duration, *, text: str):
         raise UserError(f"the time is {MIN_MINUTES} min to {MAX_MINUTES // 60} h", hint="write for example 30m")
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"an announcement has at most {MAX_TEXT_CHARS} characters")
-    if text.startswith(context.prefixes):
+    if context.is_command(text):
         # Another bot in the room might obey.
         raise UserError("the text must not begin like a command")
 

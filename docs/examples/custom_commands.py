@@ -63,7 +63,7 @@ async def add(context, name, *, text: str):
     key = read_name(context, name)
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"a text has at most {MAX_TEXT_CHARS} characters")
-    if text.startswith(context.prefixes):
+    if context.is_command(text):
         # Another bot in the room might obey.
         raise UserError("the text must not begin like a command")
 

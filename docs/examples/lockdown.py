@@ -24,17 +24,18 @@ import math
 import time
 
 from ravesvc.commands import (
+    Code,
     Context,
     Duration,
     Event,
     Permission,
     Privacy,
+    RaveError,
     UserError,
     command,
     on_load,
     on_user_join,
 )
-from ravesvc.errors import Code, RaveError
 
 CLOSED = Privacy(public=False, friends=False, local=False)
 LOCK_S = Duration(600)

@@ -12,8 +12,7 @@ To enable it in all rooms, as root:
 
 import asyncio
 
-from ravesvc.commands import UserError, command, fold, on_connected
-from ravesvc.errors import RaveError
+from ravesvc.commands import RaveError, UserError, command, fold, on_connected
 
 OPEN_S = 300
 MAX_QUESTION_CHARS = 200

@@ -14,8 +14,7 @@ import random
 import unicodedata
 from collections import Counter
 
-from ravesvc.commands import UserError, command, fold
-from ravesvc.errors import RaveError
+from ravesvc.commands import RaveError, UserError, command, fold
 
 MAX_ROUNDS = 10
 ANSWER_S = 20

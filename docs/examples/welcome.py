@@ -13,8 +13,7 @@ To enable it in all rooms, as root:
 import asyncio
 import time
 
-from ravesvc.commands import Permission, UserError, command, on_user_join, on_user_left
-from ravesvc.errors import RaveError
+from ravesvc.commands import Permission, RaveError, UserError, command, on_user_join, on_user_left
 
 DEFAULT_TEXT = "Welcome, {names}! I am a bot. Write {prefix}help to see what I can do."
 MAX_TEXT_CHARS = 300
@@ -91,7 +90,7 @@ async def change(context, *, text: str):
     """Use another text from now on."""
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"a greeting has at most {MAX_TEXT_CHARS} characters")
-    if text.startswith(context.prefixes):
+    if context.is_command(text):
         # Another bot in the room might obey.
         raise UserError("the text must not begin like a command")
     await context.store.set("text", text)

@@ -30,8 +30,18 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ravesvc.commands import Context, Event, Permission, UserError, UserId, command, every, on_message
-from ravesvc.errors import Code, RaveError
+from ravesvc.commands import (
+    Code,
+    Context,
+    Event,
+    Permission,
+    RaveError,
+    UserError,
+    UserId,
+    command,
+    every,
+    on_message,
+)
 
 DAY_S = 86_400.0
 MUTE_S = 600.0
@@ -46,14 +56,16 @@ MAX_WORDS, MAX_WORD_CHARS = 200, 24
 MAX_SITES, MAX_SITE_CHARS = 50, 64
 MAX_USERS, MAX_OFFENCES = 60, 5
 # Of a message, from its beginning.
-MAX_CHARS = 4000
+MAX_CHARS = 2000
 MAX_SHOWN = 10
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
 
-# Accents and other marks that stand over, under or around a letter.
-MARKS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f]")
+# Accents and other marks that stand over, under or around a letter, and letters that can't be seen.
+MARKS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\u115f\u1160\u3164\uffa0]")
+# No letter is written in so many others, but for words and sentences in one character, which could hide what follows.
+MAX_EXPANSION = 4
 # What is written in the place of a Latin letter: digits and signs, letters of Cyrillic and Greek, and others.
 LOOKALIKES = str.maketrans(
     "0345789@$" + "авекмнорстухіѕј" + "αεικνορτυχ" + "øłđı",
@@ -73,8 +85,15 @@ SHORT_WORDS = "aiu"
 
 def plain(text: str) -> str:
     """A text in small letters of usual forms, without accents and invisible characters."""
-    text = unicodedata.normalize("NFKD", text[:MAX_CHARS])[:MAX_CHARS].casefold()
+    text = normal("NFKD", text)
     return "".join(c for c in MARKS.sub("", text) if c.isascii() or unicodedata.category(c) != "Cf")
+
+
+def normal(form: str, text: str) -> str:
+    """The beginning of a text in small letters, in one of the normal forms of Unicode."""
+    parts = (unicodedata.normalize(form, char) for char in text[:MAX_CHARS])
+    bounded = "".join(part if len(part) <= MAX_EXPANSION else " " for part in parts)
+    return unicodedata.normalize(form, bounded).casefold()
 
 
 def meanings(piece: str) -> set[str]:
@@ -139,7 +158,7 @@ ENDINGS = re.compile(
 
 def hosts_in(text: str) -> Iterator[str]:
     """The host of each link in a text. Not from a `plain` text: exämple.org is not example.org."""
-    text = unicodedata.normalize("NFKC", text[:MAX_CHARS])[:MAX_CHARS].casefold().replace("。", ".")
+    text = normal("NFKC", text).replace("。", ".")
     for part in BETWEEN_LINKS.split(text):
         _, is_url, rest = part.partition("://")
         if is_url:
@@ -205,6 +224,8 @@ class Memory:
         # Until when, in seconds since the epoch, by user. Not in the store alone: `?forgetme` must not leave a user
         # muted for ever.
         self.muted: dict[int, float] | None = None
+        # When users have last offended. Likewise: who writes ?forgetme after a warning must not begin anew each time.
+        self.offended: dict[int, list[float]] = {}
         self.answered: dict[int, float] = {}
         self.told_at = -math.inf
 
@@ -220,6 +241,14 @@ class Memory:
             users = await store.users()
             self.muted = {user: kept["muted_until"] for user, kept in users.items() if "muted_until" in kept}
         return self.muted
+
+    def count_offence(self, user: int) -> int:
+        """How often the user has offended within a day, as far as this bot has seen it, without this time."""
+        before = [at for at in self.offended.pop(user, []) if time.time() - at < DAY_S]
+        self.offended[user] = [*before, time.time()][-MAX_OFFENCES:]
+        if len(self.offended) > MAX_USERS:
+            del self.offended[next(iter(self.offended))]
+        return len(before)
 
     def may_answer(self, user: int) -> bool:
         """Whether this is not one of several messages that the user has written at once. Called once for each."""
@@ -253,7 +282,7 @@ async def answer(event: Event, user: int, word: str) -> None:
     """Warn, mute or kick a user for a word, or for a link if it is empty, and remember it."""
     mine = event.store.of(user)
     before = recent(await mine.get("offences", []))
-    done = await act(event, user, len(before))
+    done = await act(event, user, max(len(before), memory.count_offence(user)))
     # Remembered before it is said: a message may fail, and the mute has to end all the same.
     await make_place(event, user)
     offence = {"at": round(time.time()), "word": word, "done": done}

@@ -329,8 +329,8 @@ class Bot:
         invocation = self._invocation(message)
         found = self._registry.find(invocation.name, invocation.text) if invocation else None
         if found is None:
-            if not self._questions.take(message):
-                self._emit(EventKind.MESSAGE, [message.sender], message)
+            is_answer = self._questions.take(message)
+            self._emit(EventKind.MESSAGE, [message.sender], message, is_answer=is_answer)
             return
         command, text = found
         if self._may_run(command, message):
@@ -544,16 +544,29 @@ class Bot:
         except RaveError as error:
             log.info("cannot answer a message: %s", error)
 
-    def _emit(self, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None) -> None:
+    def _emit(
+        self,
+        kind: EventKind,
+        users: Sequence[int | None],
+        message: ChatMessage | None = None,
+        *,
+        is_answer: bool = False,
+    ) -> None:
         for part in self._registry.parts:
-            self._emit_to(part, kind, users, message)
+            self._emit_to(part, kind, users, message, is_answer=is_answer)
 
     def _emit_to(
-        self, part: Registry, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None
+        self,
+        part: Registry,
+        kind: EventKind,
+        users: Sequence[int | None],
+        message: ChatMessage | None = None,
+        *,
+        is_answer: bool = False,
     ) -> None:
         handlers = part.handlers(kind)
         if self._room and handlers:
-            events = [self._event(part.source, kind, user, message) for user in users]
+            events = [self._event(part.source, kind, user, message, is_answer=is_answer) for user in users]
             if not self._tasks(part.source, self._background_tasks).start(
                 self._handle_all, part.source, handlers, events
             ):
@@ -567,7 +580,13 @@ class Bot:
             log.warning("too many event handlers are running: %s is lost%s, more may be", kind, where)
 
     def _event(
-        self, source: str, kind: EventKind, user_id: int | None = None, message: ChatMessage | None = None
+        self,
+        source: str,
+        kind: EventKind,
+        user_id: int | None = None,
+        message: ChatMessage | None = None,
+        *,
+        is_answer: bool = False,
     ) -> Event:
         room = self._room
         mentions = message.mentions if message else ()
@@ -583,6 +602,7 @@ class Bot:
             mentions_bot=room is not None and any(mention.user_id == room.own_user_id for mention in mentions),
             replies_to_bot=room is not None and reply_to is not None and room.is_own(reply_to),
             unknown_command=unknown.name if unknown else "",
+            is_answer=is_answer,
             others=room.users - {room.own_user_id} if room else frozenset(),
             prefixes=self._prefixes,
             outbox=self.outbox,

@@ -21,6 +21,7 @@ from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Parameters, Said, usage_error
+from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _MAX_NAME_CHARS = 64
 
 Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
+# Runs before a handler, and raises for what may not be run.
+Check: TypeAlias = "Callable[[Context], Awaitable[object]]"
 # What a command is made of: its parameters after the context are filled by the words that a user writes.
 TypedHandler: TypeAlias = Callable[..., Awaitable[None]]
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
@@ -152,7 +155,7 @@ class Registry:
         usage: str = "",
         example: str = "",
         aliases: Sequence[str] = (),
-        checks: Sequence[Handler] = (),
+        checks: Sequence[Check] = (),
     ) -> Callable[[TypedHandler], TypedHandler]:
         """Register the decorated `async def handler(context, ...)` as a command.
 
@@ -230,9 +233,11 @@ class Registry:
     def find(self, name: str, text: str) -> tuple[Command, str] | None:
         """The command that is meant by a folded name and the text after it, and the text that is left of that."""
         first, *rest = text.split(maxsplit=1) or [""]
-        if part := self._get(f"{name} {fold(first[:_MAX_NAME_CHARS])}"):
-            return part, rest[0] if rest else ""
         found = self._get(name)
+        # Also by an alias of the command that it is a part of.
+        family = found.key if found else name
+        if part := self._get(f"{family} {fold(first[:_MAX_NAME_CHARS])}"):
+            return part, rest[0] if rest else ""
         return (found, text) if found else None
 
     def commands(self) -> list[Command]:
@@ -334,6 +339,10 @@ class Context:
         """The words after the command, as written."""
         return tuple(self.text.split())
 
+    def is_command(self, text: str) -> bool:
+        """Whether a text begins as a command does in this room: another bot in it might obey that."""
+        return any(without_prefix(text, prefix) is not None for prefix in self.prefixes)
+
     @property
     def written(self) -> str:
         """The command as one writes it, with a prefix."""
@@ -414,12 +423,14 @@ class Context:
         return handed_over(self.secrets, name)
 
 
-def _filled(handler: TypedHandler, parameters: Parameters, checks: Sequence[Handler]) -> Handler:
+def _filled(handler: TypedHandler, parameters: Parameters, checks: Sequence[Check]) -> Handler:
     """The handler after the checks, with its parameters read from the words after the command."""
 
     async def run(context: Context) -> None:
         for check in checks:
-            await check(context)
+            # One that returns False would refuse elsewhere; here it would be taken for a yes.
+            if await check(context) is not None:
+                raise TypeError("a check returns nothing: it raises UserError with the reason")
         # A handler without parameters takes any words: they are its `context.text`.
         places, names = await parameters.read(context.said) if parameters else ((), {})
         await handler(context, *places, **names)

@@ -27,11 +27,11 @@ _MAX_UNREAD = 32
 
 
 class NoAnswerError(RaveError):
-    """Nobody has answered a question in time. A command that does not catch it ends, and tells the user."""
+    """A question has no answer that fits. A command that does not catch it ends, and tells the user."""
 
-    def __init__(self, seconds: float) -> None:
-        """`seconds` is how long it has waited."""
-        super().__init__(Code.INVALID_ARGUMENT, _("no answer came within {n} s", n=round(seconds)))
+    def __init__(self, why: str) -> None:
+        """`why` is a sentence without a full stop."""
+        super().__init__(Code.INVALID_ARGUMENT, why)
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +42,12 @@ class Question:
     user: int | None
     unread: list[ChatMessage] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: bool = False
+    ended: RaveError | None = None
+
+    def end(self, why: RaveError) -> None:
+        """It waits no longer: what asks it fails with this error."""
+        self.ended = why
+        self.arrived.set()
 
 
 class Questions:
@@ -59,7 +64,7 @@ class Questions:
         self._open: list[Question] = []
 
     def take(self, message: ChatMessage) -> bool:
-        """Give a message to the questions that it may answer; True if it is for one alone, and for nothing else.
+        """Give a message to the questions that it may answer; True if it answers one to its user.
 
         Of the questions to one user the latest gets it. A question to all takes it from nobody.
         """
@@ -75,11 +80,17 @@ class Questions:
         """End the questions of a file or package: their commands fail."""
         for question in self._open:
             if question.source == source:
-                question.ended = True
-                question.arrived.set()
+                question.end(RaveError(Code.CLOSED, _("this command was loaded anew")))
 
     def add(self, question: Question) -> None:
-        """From now on it gets messages."""
+        """From now on it gets messages. A file asks one user one thing at a time: an earlier question ends.
+
+        A command that asks keeps one of the few places that its file has for commands. A user who gives it again and
+        again would take all of them.
+        """
+        for earlier in self._open:
+            if question.user is not None and (earlier.source, earlier.user) == (question.source, question.user):
+                earlier.end(NoAnswerError(_("another question has come in between")))
         self._open.append(question)
 
     def remove(self, question: Question) -> None:
@@ -145,15 +156,15 @@ class Dialogue:
             raise RaveError(Code.INVALID_ARGUMENT, _("Rave does not say who you are, so you can't be asked"))
         async with self._asking(user, seconds) as answer:
             await self._outbox.send(question, reply_to=reply_to)
-            for tries in range(1, MAX_MISFITS + 1):
+            for _try in range(MAX_MISFITS):
                 message = await answer()
                 try:
                     return await parameters.read_answer(self._said_in(message))
                 except RaveError as error:
-                    if error.code is not Code.INVALID_ARGUMENT or tries == MAX_MISFITS:
+                    if error.code is not Code.INVALID_ARGUMENT:
                         raise
                     await self._outbox.send(error.message, reply_to=message.id or None)
-        raise AssertionError("the last answer has returned or raised")
+        raise NoAnswerError(_("none of {n} answers fits", n=MAX_MISFITS))
 
     async def answers(self, question: str, kind: Any, seconds: float) -> AsyncIterator[Answer]:
         """Ask all users. See `Context.answers`."""
@@ -197,9 +208,9 @@ class Dialogue:
                 async with self._resting():
                     await self._questions.wait(question, left)
             if question.ended:
-                raise RaveError(Code.CLOSED, _("this command was loaded anew"))
+                raise question.ended
             if not question.unread:
-                raise NoAnswerError(seconds)
+                raise NoAnswerError(_("no answer came within {n} s", n=round(seconds)))
             message = question.unread.pop(0)
             if not question.unread:
                 question.arrived.clear()

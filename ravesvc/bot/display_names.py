@@ -88,9 +88,15 @@ class DisplayNames:
     def _remember(self, asked: list[int], found: Mapping[int, str]) -> None:
         now = self._clock()
         for user_id in asked:
-            name = plain(found.get(user_id, ""), _MAX_NAME_CHARS)
+            name = _shown(found.get(user_id, ""))
             lifetime_s = _KEEP_S if name else _KEEP_FAILURE_S
             self._entries[user_id] = _Entry(name or None, now + lifetime_s)
             self._entries.move_to_end(user_id)
         while len(self._entries) > _MAX_NAMES:
             self._entries.popitem(last=False)
+
+
+def _shown(name: str) -> str:
+    """A name for chat texts, which may begin with it: another bot must not take it for a command, such as ?leave."""
+    name = plain(name, _MAX_NAME_CHARS)
+    return name[next((at for at, char in enumerate(name) if char.isalnum()), len(name)) :]

@@ -47,6 +47,7 @@ class Event:
         replies_to_bot: whether it answers a message that the bot is known to have sent.
         unknown_command: the first word of a message that begins with a prefix and names no command, as
             `spelling.fold` writes it; empty for any other.
+        is_answer: whether that message answers a question that a plugin has asked its user.
         others: the users who were in the room at that moment, without the bot.
         prefixes: what a command may start with in this room, the usual one first.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
@@ -63,6 +64,7 @@ class Event:
     mentions_bot: bool = False
     replies_to_bot: bool = False
     unknown_command: str = ""
+    is_answer: bool = False
     others: frozenset[int] = frozenset()
     prefixes: tuple[str, ...]
     outbox: Outbox = field(repr=False)

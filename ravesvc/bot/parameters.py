@@ -314,7 +314,10 @@ def usage_error(said: Said) -> RaveError:
     return RaveError(Code.INVALID_ARGUMENT, _how_to_write(said), hint=hint)
 
 
-def _how_to_write(said: Said) -> LazyText:
+def _how_to_write(said: Said) -> LazyText | str:
+    if not said.command:
+        # An answer to a question.
+        return ""
     return _("write {command} {usage}", command=said.command, usage=said.usage)
 
 
@@ -377,6 +380,8 @@ def _read_signature(handler: Callable[..., object]) -> tuple[_Parameter, ...]:
     name = getattr(handler, "__name__", "the handler")
     signature = inspect.signature(handler)
     context, *others = [*signature.parameters.values()] or [_NO_PARAMETER]
+    if context.name == "self":
+        raise RaveError(Code.INVALID_ARGUMENT, f"{name} is a method: write a function, async def {name}(context)")
     if context.kind not in (context.POSITIONAL_ONLY, context.POSITIONAL_OR_KEYWORD):
         raise RaveError(Code.INVALID_ARGUMENT, f"{name} takes no context: write async def {name}(context)")
     if not others:

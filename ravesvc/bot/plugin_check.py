@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ def main() -> int:
     except RaveError as error:
         sys.stderr.write(printable(str(error), _MAX_LINE_CHARS) + "\n")
         return 1
-    for line in (f"{path} is fine.", *_commands(registry), *_handlers(registry)):
+    found = [*_commands(registry), *_handlers(registry)]
+    for line in (f"{path} is fine.", *(found or ["It has no command and no handler."])):
         sys.stdout.write(printable(line, _MAX_LINE_CHARS) + "\n")
     return 0
 
@@ -56,6 +58,8 @@ def _give_up_rights() -> None:
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
+        # What it starts would outlive the check.
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def _commands(registry: Registry) -> Iterator[str]:

@@ -24,6 +24,8 @@ _NAME = re.compile(r"[a-z0-9_-]{1,24}")
 # To change a document that others change as well.
 _MAX_ATTEMPTS = 8
 _MAX_KEY_CHARS = 64
+# Of a user id.
+_MAX_ID_CHARS = 20
 # Under this key `ravesvc.common.forget` finds users.
 _USERS, _ROOM = "users", "room"
 
@@ -141,6 +143,7 @@ class SharedPluginDocument:
                 text, version = await self._documents.read_shared(self._name)
                 values = _values(_without(self._forgotten, text or "{}"))
                 result = work(values)
+                _drop_empty_users(values)
                 if await self._documents.write_shared(self._name, _to_text(values), version):
                     return result
         raise RaveError(Code.BUSY, _("other rooms change the same at this moment"), hint=_("try again"))
@@ -180,7 +183,11 @@ class PluginStore:
     async def users(self) -> dict[int, dict[str, Json]]:
         """The values of all users, by user id."""
         found = (await self._document.read()).get(_USERS, {})
-        return {int(user): values for user, values in found.items() if user.isdecimal() and isinstance(values, dict)}
+        return {
+            int(user): values
+            for user, values in found.items()
+            if user.isdecimal() and len(user) <= _MAX_ID_CHARS and isinstance(values, dict)
+        }
 
     async def set(self, key: str, value: Json) -> None:
         """Keep a value, in place of the former one; it is safe with the service when this returns."""
@@ -217,7 +224,7 @@ class PluginStore:
         return mine
 
 
-def _drop_empty_users(values: dict[str, dict[str, Json]]) -> None:
+def _drop_empty_users(values: Values) -> None:
     """A user for whom nothing is kept takes no place."""
     if _USERS in values:
         values[_USERS] = {user: kept for user, kept in values[_USERS].items() if kept != {}}

@@ -14,7 +14,9 @@ import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # For what a plugin does between two waits. The shortest watchdog timeout is longer.
 MAX_STEP_S = 2.0
@@ -53,26 +55,27 @@ class AlarmTimeout:
             raise TimeoutError(f"it kept everything else waiting for more than {self._seconds:g} s") from error
 
 
-def with_step_timeout(handler: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Awaitable[None]]:
+def with_step_timeout(handler: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Awaitable[T]]:
     """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `AlarmTimeout`."""
 
     @functools.wraps(handler)
-    async def run(*arguments: Any, **named: Any) -> None:
-        await _stepwise(handler(*arguments, **named))
+    async def run(*arguments: Any, **named: Any) -> T:
+        return await _stepwise(handler(*arguments, **named))
 
     return run
 
 
 @types.coroutine
-def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+def _stepwise(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     step: Callable[[Any], Any] = coroutine.send
     argument: Any = None
     while True:
         try:
             with AlarmTimeout(MAX_STEP_S):
                 awaited = step(argument)
-        except StopIteration:
-            return
+        except StopIteration as end:
+            value: T = end.value
+            return value
         except SystemExit as error:
             # One command must not end the process, with an exit status on which the service would act.
             raise RuntimeError("it wanted to end the whole process") from error

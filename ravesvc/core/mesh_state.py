@@ -213,5 +213,9 @@ def command_errors(records: Iterable[MeshState]) -> list[str]:
 
 
 def plugins(records: Iterable[MeshState]) -> list[tuple[PluginInfo, int]]:
-    """The plugins that are in force in any mesh, sorted, each version with the number of its meshes."""
-    return sorted(Counter(plugin for record in records for plugin in record.worker.plugins).items())[:MAX_PLUGINS]
+    """The plugins that are in force in any mesh, sorted, each version with the number of its meshes.
+
+    Of too many those of most meshes: a bot that was taken over may name what it likes.
+    """
+    found = Counter(plugin for record in records for plugin in record.worker.plugins)
+    return sorted(found.most_common(MAX_PLUGINS))

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from ravesvc.bot.backend import PLUGIN_PREFIX
 from ravesvc.common.forget import mentions, without_users
 from ravesvc.common.text import count
 from ravesvc.common.token_bucket import Rate, TokenBucket
@@ -25,10 +26,10 @@ from ravesvc.core.forgotten_users import Forgotten
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_quota import RoomQuota
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import ALL_MESHES
 from ravesvc.store.cached_store import CachedStore, now
 from ravesvc.store.model import Store
 from ravesvc.store.room_document import (
-    ALL_ROOMS,
     DocumentKind,
     DocumentSize,
     RoomDocument,
@@ -114,7 +115,7 @@ class RoomMemory:
     async def read_shared(self, mesh: str, name: str) -> tuple[str, str]:
         """A document of all rooms as JSON, and its version; both are empty if there is none of that name."""
         self._take(mesh, _READS)
-        return _version(await self._read(ALL_ROOMS, DocumentKind.DOCUMENT, name))
+        return _version(await self._read(ALL_MESHES, DocumentKind.DOCUMENT, name))
 
     async def write_shared(self, mesh: str, name: str, text: str, version: str) -> bool:
         """Put a JSON object or list in the place of a version of a document of all rooms.
@@ -122,14 +123,16 @@ class RoomMemory:
         Returns False, and changes nothing, if the document has another version by now.
         """
         self._take(mesh, _WRITES)
+        if not name.startswith(PLUGIN_PREFIX):
+            raise _refused("only plugins have documents that all rooms share")
         value = self._forgotten.left(mesh, _parsed(name, text))
         written = False
 
         async def write(store: Store) -> None:
             nonlocal written
-            found = await store.read_document(ALL_ROOMS, DocumentKind.DOCUMENT, name)
+            found = await store.read_document(ALL_MESHES, DocumentKind.DOCUMENT, name)
             if _version(found)[1] == version:
-                await self._put(store, ALL_ROOMS, DocumentKind.DOCUMENT, name, value)
+                await self._put(store, ALL_MESHES, DocumentKind.DOCUMENT, name, value)
                 written = True
 
         await self._change(write)
@@ -196,7 +199,7 @@ class RoomMemory:
         gone = {
             mesh
             for mesh, at in touched.items()
-            if in_use is not None and mesh not in in_use and at < latest and mesh != ALL_ROOMS
+            if in_use is not None and mesh not in in_use and at < latest and mesh != ALL_MESHES
         }
         # By now the token buckets are full, and another host may have written to the store.
         self._rates.clear()

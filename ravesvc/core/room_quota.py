@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, PLUGIN_PREFIX
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, DocumentSize
+from ravesvc.names import ALL_MESHES
+from ravesvc.store.room_document import DocumentKind, DocumentSize
 
 _KIB = 1024
 
@@ -57,9 +58,9 @@ class RoomQuota:
             raise _full(_("this plugin keeps as much in all rooms as it may"))
         if (kind, name) not in room and sum(other is kind for other, _name in room) >= _MAX_DOCUMENTS:
             text = _("this room keeps {n} of those already, which is as many as it may", n=_MAX_DOCUMENTS)
-            raise _full(_ALL_FULL if mesh == ALL_ROOMS else text)
+            raise _full(_ALL_FULL if mesh == ALL_MESHES else text)
         after = sum(room.values()) + grown
-        if after > _MAX_ROOM_BYTES and mesh == ALL_ROOMS:
+        if after > _MAX_ROOM_BYTES and mesh == ALL_MESHES:
             raise _full(_ALL_FULL)
         if after > _MAX_ROOM_BYTES:
             text = _(

@@ -97,10 +97,11 @@ class DevRoom:
 
     async def restart(self) -> None:
         """Stop the bot and start it again, with all that it has saved; also one that has left by `?leave`."""
-        with contextlib.suppress(RaveError):
-            # It runs no more if something has ended it.
-            await self._manager.unblock(self._mesh.id)
         await self.stop()
+        # One that has left by ?leave, or was kicked, would be kept out. `unblock` could come before that is known.
+        blocklist = self._manager.settings.blocklist_persist_path
+        for file in blocklist.parent.glob(f"{blocklist.name}*"):
+            file.unlink()
         await self.start()
 
     async def refresh(self) -> None:

@@ -17,10 +17,15 @@ _MAX_BYTES = 16 << 10
 
 def read(directory: Path) -> dict[str, str]:
     """The texts of all files, without blanks around them. One that can't be used is in the log, and left out."""
-    if not directory.is_dir():
-        return {}
-    found = {}
-    for path in sorted(directory.iterdir()):
+    found: dict[str, str] = {}
+    try:
+        paths = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return found
+    except OSError as error:
+        log.warning("No secrets are handed over to plugins: %s", error)
+        return found
+    for path in paths:
         try:
             found[path.name] = _text(path)
         except (OSError, RaveError) as error:

@@ -259,7 +259,7 @@ def _room_document(source: json_fields.Object) -> RoomDocument:
         raise RaveError(Code.BAD_DATA, "kind must be document or history", key="kind")
     if not room_document.is_name(name):
         raise RaveError(Code.BAD_DATA, "name must be a word in lower case", key="name")
-    mesh = _mesh(source)
+    mesh = names.ALL_MESHES if source.get("meshId") == names.ALL_MESHES else _mesh(source)
     try:
         text = room_document.to_text(room_document.parse(_text(source, "text")))
     except RaveError as e:

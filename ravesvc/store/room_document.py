@@ -15,9 +15,6 @@ from typing import Any
 
 from ravesvc.errors import Code, RaveError
 
-# In the place of a mesh: what is kept for all rooms together. No mesh has this id.
-ALL_ROOMS = "00000000-0000-0000-0000-000000000000"
-
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 # Of lists and objects in each other.
 _MAX_DEPTH = 16

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ravesvc.testing
-from ravesvc.commands import Privacy
+from ravesvc.commands import Privacy, WebResponse
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import Change, VideoChanged, VideoEnded
@@ -100,7 +100,9 @@ async def test_everything_that_may_happen_in_a_room(tmp_path: Path) -> None:
         assert "tidy" in (await room.say("?help", user="Eve"))[0]
         assert await room.leave("Eve") == ["Bye, Eve"]
         assert room.users == {room.own_user_id, room.user_id("Ann"), room.user_id("Bob")}
-        assert await room.kick() == ["Ouch"]
+        assert await room.kick() == [], "it is out of the room already"
+        await room.connect()
+        assert await room.say("?ping") == ["Pong!"]
 
 
 async def test_typing_is_no_message() -> None:
@@ -164,6 +166,7 @@ ASKING = """
 from ravesvc.api.models import Opinion
 from ravesvc.commands import command, on_message
 from ravesvc.common.picture import Picture
+from ravesvc.commands import WebResponse
 from ravesvc.common.video import Video
 
 @command("party", "Asks Rave for all that there is.")
@@ -362,3 +365,10 @@ async def test_plugins_get_what_the_operator_hands_over(tmp_path: Path) -> None:
         room.load(tmp_path / "ask.py")
         (said,) = await room.say("?key")
         assert said.startswith("The operator has handed over no secret ai-key. Rave-mesh(8) says how")
+
+
+async def test_a_url_that_no_bot_asks_is_refused_here_as_well() -> None:
+    async with FakeRoom() as room:
+        room.http.answers["http://127.0.0.1/"] = WebResponse(200)
+        with pytest.raises(RaveError, match="no https URL"):
+            await room.http.get("http://127.0.0.1/")

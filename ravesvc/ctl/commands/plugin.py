@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ GROUP = CommandGroup("plugin", "Look at plugins: commands and handlers of your o
 _FILES = Argument("files", nargs="+", metavar="FILE", help="a file with plugins")
 # Longer than a bot gives a file to load.
 _CHECK_TIMEOUT_S = 30
+_MAX_SAID_BYTES = 256 * 1024
+# Nothing of what the user's has: it may hold secrets.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 def print_errors(status: Mapping[str, Any]) -> Exit:
@@ -63,17 +67,36 @@ def _check(options: argparse.Namespace) -> Exit:
 
 
 def _is_fine(file: str) -> bool:
-    # Imported here because no other command needs it.
+    # Imported here because no other command needs them.
     import subprocess
+    import tempfile
 
     command = [sys.executable, "-I", "-m", "ravesvc.bot.plugin_check", file]
-    try:
-        status = subprocess.run(  # noqa: S603 - words of ours, and a file that this user may execute anyway
-            command, stdin=subprocess.DEVNULL, timeout=_CHECK_TIMEOUT_S
-        ).returncode
-    except subprocess.TimeoutExpired:
-        output.print_problem(f"{file}: it is not loaded after {_CHECK_TIMEOUT_S} s")
-        return False
+    # Files, which bound what it can say; and no terminal, from which it could read what root types next.
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as problems:
+        try:
+            status = subprocess.run(  # noqa: S603 - words of ours, and a file that this user may execute anyway
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=problems,
+                start_new_session=True,
+                preexec_fn=_bound_files,
+                env=_ENVIRONMENT,
+                timeout=_CHECK_TIMEOUT_S,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            output.print_problem(f"{file}: it is not loaded after {_CHECK_TIMEOUT_S} s")
+            return False
+        for text, show in (said, output.print_line), (problems, output.print_problem):
+            text.seek(0)
+            for line in text.read().decode(errors="replace").splitlines():
+                show(line)
     if status < 0:
         output.print_problem(f"{file}: the process that loads it is killed by {signal.Signals(-status).name}")
     return status == 0
+
+
+def _bound_files() -> None:
+    """In the process that loads a file: let it write so much into files, and no more."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_SAID_BYTES, _MAX_SAID_BYTES))

@@ -648,7 +648,7 @@ def test_a_kick_and_a_refusal_are_explained_apart(caplog: pytest.LogCaptureFixtu
 def test_a_list_that_was_taken_over_while_nobody_ran_is_not_told_entry_by_entry(
     path: Path, run: Run, caplog: pytest.LogCaptureFixture, count: int, told: int
 ) -> None:
-    meshes = [str(uuid.UUID(int=number)) for number in range(count)]
+    meshes = [str(uuid.UUID(int=number)) for number in range(1, count + 1)]
     entry = {"reason": "kicked", "blockedAt": 1, "blockedUntil": None}
     write(path, json.dumps({"blockedMeshes": {mesh: {"meshId": mesh, **entry} for mesh in meshes}}))
 

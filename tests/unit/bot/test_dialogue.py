@@ -69,7 +69,8 @@ async def ask_later(context):
 
 @on_message
 async def hear(event):
-    await event.send(f"heard {event.message.text}")
+    if not event.is_answer:
+        await event.send(f"heard {event.message.text}")
 """
 
 
@@ -106,9 +107,19 @@ async def test_a_wrong_answer_is_asked_for_again_three_times_in_all(order: Path)
         await room.say("?order")
         assert await room.say("some") == ["“some” is no whole number"]
         assert await room.say("3 or 4") == ["“or” is a word too many"]
-        (said,) = await room.say("?order")
-        assert said == "How many?"
-        assert await room.say("many") == ["“many” is no whole number"]
+        assert await room.say("4") == ["Of what?"]
+
+
+async def test_a_file_asks_a_user_one_thing_at_a_time(order: Path) -> None:
+    """Each run that waits has one of the few places of its file."""
+    async with FakeRoom() as room:
+        room.load(order)
+        for number in range(20):
+            asked, *ended = sorted(await room.say("?order"), key=lambda said: "How" not in said)
+            assert asked == "How many?"
+            assert [said.partition(" (")[0] for said in ended] == ["Another question has come in between"][:number]
+        assert await room.say("?say", user="Bob") == ["What?"], "other users have theirs"
+        assert await room.say("3") == ["Of what?"]
 
 
 async def test_the_third_wrong_answer_ends_the_command(order: Path) -> None:
@@ -118,8 +129,9 @@ async def test_the_third_wrong_answer_ends_the_command(order: Path) -> None:
         await room.say("1")
         for word in ("water", "milk"):
             assert await room.say(word) == [f"“{word}” is none of: tea, coffee"]
-        (said,) = await room.say("juice")
-        assert said.startswith("“juice” is none of: tea, coffee")
+        told, ended = await room.say("juice")
+        assert told == "“juice” is none of: tea, coffee"
+        assert ended.startswith("None of 3 answers fits (error ")
         assert await room.say("tea") == ["heard tea"]
 
 

@@ -115,3 +115,18 @@ def test_memory_is_bounded_and_keeps_those_asked_for_last() -> None:
         assert directory.asked == [[1]]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("?leave", "leave"),
+        ("  !kick @Bob", "kick @Bob"),
+        ("？ skip", "skip"),
+        ("★ Ann ★", "Ann ★"),
+        ("?!", "User 1"),
+        ("Öl", "Öl"),
+    ],
+)
+def test_a_text_that_begins_with_a_name_does_not_begin_as_a_command(given: str, shown: str) -> None:
+    assert asyncio.run(Directory({1: given}).people().name(1)) == shown

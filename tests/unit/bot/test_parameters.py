@@ -320,3 +320,33 @@ async def test_a_user_has_a_few_videos_looked_up_at_once() -> None:
     assert (await finder.find(2, "x" * 1000)).title == "x" * 200
     with pytest.raises(RaveError, match="Rave does not tell who you are"):
         await finder.find(None, "cats")
+
+
+PARTS = """
+from ravesvc.commands import command
+
+@command("weather", "Tells the weather.", aliases=["wx"])
+async def weather(context, *, place: str = "here"):
+    await context.reply(f"sun in {place}")
+
+@command("weather home", "Sets your home.")
+async def home(context, *, place: str):
+    await context.reply(f"home is {place}")
+"""
+
+
+async def test_a_sub_command_is_found_by_an_alias_of_its_command(tmp_path: Path) -> None:
+    (tmp_path / "weather.py").write_text(PARTS)
+    async with FakeRoom() as room:
+        room.load(tmp_path / "weather.py")
+        assert await room.say("?wx home Rome") == ["home is Rome"]
+        assert await room.say("?WX Rome") == ["sun in Rome"]
+
+
+async def test_the_method_of_a_class_is_refused(tmp_path: Path) -> None:
+    text = 'class Cog:\n    @command("hi", "x")\n    async def hi(self, context): ...\n'
+    text = f"from ravesvc.commands import command\n{text}"
+    (tmp_path / "cog.py").write_text(text)
+    async with FakeRoom() as room:
+        with pytest.raises(RaveError, match=r"hi is a method: write a function, async def hi\(context\)"):
+            room.load(tmp_path / "cog.py")

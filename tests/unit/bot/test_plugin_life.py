@@ -349,6 +349,19 @@ async def test_checks_run_one_after_another_before_the_words_are_read(tmp_path: 
         assert await room.say("?dance now") == ["dancing now"], "what was refused begins no cooldown"
 
 
+async def test_a_check_that_returns_something_fails(tmp_path: Path) -> None:
+    """As one that returns False would refuse elsewhere."""
+    file = tmp_path / "dance.py"
+    file.write_text(
+        HEAD + "async def no(context):\n    return False\n" + CHECKS.replace("[is_early, is_ann]", "[no]")
+    )
+    async with FakeRoom() as room:
+        room.load(file)
+        (said,) = await room.say("?dance now")
+        assert said.startswith("Something went wrong")
+        assert failures(room) == ["dance.py: the command dance failed: TypeError"]
+
+
 @pytest.mark.parametrize(
     ("check", "told"),
     [

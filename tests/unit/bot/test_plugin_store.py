@@ -246,3 +246,18 @@ async def test_a_user_who_is_forgotten_is_not_written_back_for_all_rooms() -> No
 def test_each_plugin_has_a_document_of_its_own(source: str) -> None:
     assert is_name(document_name(source))
     assert document_name(source) != document_name(source.replace("e", "f").replace("x", "y"))
+
+
+@pytest.mark.parametrize("make", [RoomPluginDocument, SharedPluginDocument])
+async def test_a_user_without_values_is_no_user(make: type[RoomPluginDocument] | type[SharedPluginDocument]) -> None:
+    store = PluginStore(make("x.py", FakeService()))
+    await store.of(ANN).set("n", 1)
+    await store.of(ANN).delete("n")
+    await store.of(BOB).delete("n")
+    assert await store.users() == {}
+
+
+async def test_what_no_user_id_can_be_is_left_out() -> None:
+    service = FakeService()
+    service.shared["plugin-x"] = json.dumps({"users": {"9" * 5000: {"n": 1}, "x": {"n": 1}, str(BOB): {"n": 2}}})
+    assert await PluginStore(SharedPluginDocument("x.py", service)).users() == {BOB: {"n": 2}}

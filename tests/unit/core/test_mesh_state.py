@@ -281,6 +281,11 @@ def test_each_version_of_a_plugin_is_told_once_with_the_number_of_its_meshes() -
     first.worker.answer(status(), NOW)
     second.worker.answer(status(Plugins="/etc/x.py"), NOW)
     assert plugins([first, second]) == []
+    many = [[f"!{number}", "1", ""] for number in range(64)]
+    second.worker.answer(status(Plugins=many), NOW)
+    for mesh in (first, third := MeshState("d")):
+        mesh.worker.answer(status(Plugins=[list(x)]), NOW)
+    assert (x, 2) in plugins([first, second, third]), "one bot that names many hides none of the others"
     odd = [["x\n" * 1000, 7, "z"], "x", ["x", "1"]]
     second.worker.answer(status(Plugins=[*odd, *([str(number), "", ""] for number in range(100))]), NOW)
     assert len(second.worker.plugins) == 62

@@ -15,9 +15,10 @@ from ravesvc.core import room_quota
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import ALL_MESHES
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser
-from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, RoomDocument
+from ravesvc.store.room_document import DocumentKind, RoomDocument
 from tests.unit.conftest import until
 from tests.unit.fake_store import DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials
 
@@ -358,9 +359,10 @@ async def test_what_all_rooms_share_has_versions() -> None:
         assert not await made.memory.write_shared(A, "plugin-x", '{"n":2}', ""), "B may have read it by now"
         assert await made.memory.write_shared(B, "plugin-x", '{"n":2}', version)
         assert not await made.memory.write_shared(A, "plugin-x", '{"n":3}', version)
-        assert made.texts == {(ALL_ROOMS, "plugin-x"): '{"n":2}'}
+        assert made.texts == {(ALL_MESHES, "plugin-x"): '{"n":2}'}
         assert await made.memory.read_document(A, "plugin-x") is None
         assert (await refused(made.memory.write_shared(A, "plugin-x", "1", ""))).code is Code.INVALID_ARGUMENT
+        assert (await refused(made.memory.write_shared(A, "queue", "{}", ""))).code is Code.INVALID_ARGUMENT
 
 
 async def test_of_two_rooms_that_write_at_the_same_time_one_has_to_read_again() -> None:
@@ -375,7 +377,7 @@ async def test_what_all_rooms_share_stays_and_users_are_forgotten_there_as_well(
         made.later(1000 * HOUR)
         await made.memory.expire()
         assert await made.memory.forget_user(BOB) == 1
-        assert made.texts == {(ALL_ROOMS, "plugin-x"): f'{{"users":{{"{EVE}":{{"n":2}}}}}}'}
+        assert made.texts == {(ALL_MESHES, "plugin-x"): f'{{"users":{{"{EVE}":{{"n":2}}}}}}'}
 
 
 async def test_a_room_that_asks_too_often_for_what_all_share_has_to_wait() -> None:

@@ -8,7 +8,8 @@ from ravesvc.common.translation import RemoteText, load, translate
 from ravesvc.core import room_quota
 from ravesvc.core.room_quota import RoomQuota
 from ravesvc.errors import RaveError
-from ravesvc.store.room_document import ALL_ROOMS, DocumentKind, DocumentSize
+from ravesvc.names import ALL_MESHES
+from ravesvc.store.room_document import DocumentKind, DocumentSize
 
 DOCUMENT, HISTORY = DocumentKind.DOCUMENT, DocumentKind.HISTORY
 KIB = 1024
@@ -65,10 +66,10 @@ def test_a_plugin_has_so_much_in_all_rooms_and_others_have_theirs() -> None:
 
 
 def test_what_all_rooms_share_is_bounded_like_a_room() -> None:
-    quota = RoomQuota(sized(ALL_ROOMS, f"plugin-{number}", 1) for number in range(16))
-    assert "all rooms together keep as much as they may" in refusal(quota, ALL_ROOMS, "plugin-quiz", 1)
-    quota = RoomQuota(sized(ALL_ROOMS, f"plugin-{number}", 70 * KIB) for number in range(15))
-    assert "all rooms together keep as much as they may" in refusal(quota, ALL_ROOMS, "plugin-quiz", 1)
+    quota = RoomQuota(sized(ALL_MESHES, f"plugin-{number}", 1) for number in range(16))
+    assert "all rooms together keep as much as they may" in refusal(quota, ALL_MESHES, "plugin-quiz", 1)
+    quota = RoomQuota(sized(ALL_MESHES, f"plugin-{number}", 70 * KIB) for number in range(15))
+    assert "all rooms together keep as much as they may" in refusal(quota, ALL_MESHES, "plugin-quiz", 1)
 
 
 @pytest.mark.parametrize("kind", DocumentKind)

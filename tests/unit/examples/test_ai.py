@@ -87,6 +87,22 @@ async def test_a_user_may_ask_ten_times_in_an_hour_also_after_a_restart() -> Non
         assert await say(other, "?ai well?") == ["AI: Yes."]
 
 
+async def test_who_is_forgotten_has_no_more_questions_and_a_room_has_so_many() -> None:
+    async with new_room() as room:
+        room.load(EXAMPLES / "ai.py")
+        answers(room, "Yes.")
+        for number in range(60):
+            assert await say(room, "?ai well?", user=f"user{number // 10}") == ["AI: Yes."]
+            if number == 9:
+                room.service.documents.clear()
+                (said,) = await say(room, "?ai well?", user="user0")
+                assert said.startswith("You have asked 10 times")
+        (said,) = await say(room, "?ai well?", user="another")
+        assert said.startswith("This room has asked too much within an hour. Ask again in ")
+        await room.run_for(3600)
+        assert await say(room, "?ai well?", user="another") == ["AI: Yes."]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

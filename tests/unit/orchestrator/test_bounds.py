@@ -18,8 +18,8 @@ import pytest
 from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.log_limit import PER_MESH, LogLimit, by_mesh
 from ravesvc.errors import RaveError
+from ravesvc.names import ALL_MESHES
 from ravesvc.orchestrator.dbus.backend import BackendObject
-from ravesvc.store.room_document import ALL_ROOMS
 from tests.unit.fake_systemd import MESH, OTHER
 from tests.unit.orchestrator.dbus.test_backend import ANN, BOB, EVE, Site, site_on
 
@@ -127,7 +127,7 @@ async def test_what_the_bot_of_one_mesh_gets_is_bounded(
             excess = _effects(site, logged) - Counter(bound.most)
             assert not excess, f"{member} gets further than it may: {excess}"
             assert len(logged) <= LOGGED
-            assert {document[0] for document in site.store.documents} <= {MESH, ALL_ROOMS}, "no other room's"
+            assert {document[0] for document in site.store.documents} <= {MESH, ALL_MESHES}, "no other room's"
             await _insist_on_others(site)
 
 

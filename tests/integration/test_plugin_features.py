@@ -136,3 +136,7 @@ def test_a_plugin_asks_another_server_with_a_secret_of_the_operator(shared_site:
         assert "verysecret" not in site.machine.journal()
     finally:
         site.sh(f"rm -f {DROP_IN} /etc/rave/ai-*; systemctl daemon-reload")
+        # No client of Rave's asks for such a page.
+        wrong = {violation["where"] for violation in site.control.violations()}
+        site.control.forget_violations()
+    assert wrong == {"POST /v1/chat/completions"}

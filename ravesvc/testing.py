@@ -26,8 +26,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ravesvc.api import internet
 from ravesvc.api.models import Opinion, Privacy, Profile
+from ravesvc.api.plugin_http import require_place
 from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
@@ -206,8 +206,7 @@ class FakeHttp:
         return self._answer(url)
 
     def _answer(self, url: str) -> WebResponse:
-        if internet.parse(url) is None:
-            raise RaveError(Code.INVALID_ARGUMENT, "that is no https URL that can be used")
+        require_place(url, Code.INVALID_ARGUMENT)
         answer = self.answers.get(url)
         if answer is None:
             hint = "set room.http.answers[url] = WebResponse(200, b'...')"

@@ -53,7 +53,7 @@ class PluginHttp:
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
     ) -> WebResponse:
         """See `Http`."""
-        place, sent = _place(url, Code.INVALID_ARGUMENT), _headers(headers or {})
+        place, sent = require_place(url, Code.INVALID_ARGUMENT), _headers(headers or {})
         async with self._turn(place, timeout):
             for _redirect in range(_MAX_REDIRECTS + 1):
                 answer = await self._send(
@@ -62,7 +62,7 @@ class PluginHttp:
                 if answer.status not in _REDIRECTS or not answer.location:
                     return WebResponse(answer.status, answer.body)
                 url = _joined(url, answer.location)
-                former, place = place, _place(url, Code.BAD_DATA)
+                former, place = place, require_place(url, Code.BAD_DATA)
                 if place[:2] != former[:2]:
                     # What proves to one server who asks is not for another.
                     sent = _headers({})
@@ -78,7 +78,7 @@ class PluginHttp:
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
     ) -> WebResponse:
         """See `Http`."""
-        place, body = _place(url, Code.INVALID_ARGUMENT), _body(json)
+        place, body = require_place(url, Code.INVALID_ARGUMENT), _body(json)
         sent = _headers(headers or {}) | {"Content-Type": "application/json"}
         async with self._turn(place, timeout):
             request = HttpRequest("POST", place.target, sent, body, _MAX_ANSWER_BYTES)
@@ -111,7 +111,8 @@ class PluginHttp:
             transport.close()
 
 
-def _place(url: object, code: Code) -> Place:
+def require_place(url: object, code: Code) -> Place:
+    """Where a URL leads. Raises `RaveError` with this code for one that no plugin may ask."""
     if isinstance(url, str) and (found := internet.parse(url)):
         return found
     # It may have a key in it, so it is not quoted.

@@ -20,7 +20,7 @@ from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import Permissions
-from ravesvc.bot.plugin_store import Documents, PluginDocument, PluginStore, RoomPluginDocument, SharedPluginDocument
+from ravesvc.bot.plugin_store import Documents, PluginStore, RoomPluginDocument, SharedPluginDocument
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.error_text import Audience, present
@@ -162,8 +162,8 @@ class Bot:
         self._documents = documents
         self._videos = videos
         self._secrets = secrets
-        # By source, and by what makes them.
-        self._kept: dict[tuple[str, Callable[[str, Documents], PluginDocument]], PluginDocument] = {}
+        # By source.
+        self._kept: dict[str, tuple[RoomPluginDocument, SharedPluginDocument]] = {}
 
     @property
     def room(self) -> RoomLike | None:
@@ -289,22 +289,23 @@ class Bot:
     def forget_user(self, user: int) -> None:
         """Delete the stored name of a user, and what plugins keep of them."""
         self._display_names.forget(user)
-        for document in self._kept.values():
-            document.forget(user)
+        for documents in self._kept.values():
+            for document in documents:
+                document.forget(user)
 
     def _store(self, source: str) -> PluginStore:
         """What a file or package keeps of the room."""
-        return self._kept_by(source, RoomPluginDocument)
+        return PluginStore(self._documents_of(source)[0])
 
     def _shared(self, source: str) -> PluginStore:
         """What a file or package keeps for all rooms."""
-        return self._kept_by(source, SharedPluginDocument)
+        return PluginStore(self._documents_of(source)[1])
 
-    def _kept_by(self, source: str, make: Callable[[str, Documents], PluginDocument]) -> PluginStore:
-        key = source, make
-        if key not in self._kept:
-            self._kept[key] = make(source, self._documents)
-        return PluginStore(self._kept[key])
+    def _documents_of(self, source: str) -> tuple[RoomPluginDocument, SharedPluginDocument]:
+        if source not in self._kept:
+            documents = self._documents
+            self._kept[source] = RoomPluginDocument(source, documents), SharedPluginDocument(source, documents)
+        return self._kept[source]
 
     async def settle(self) -> None:
         """Return when all that was begun has ended or does nothing but wait: commands, event handlers and answers."""

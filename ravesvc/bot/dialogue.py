@@ -66,7 +66,7 @@ class Questions:
     def take(self, message: ChatMessage) -> bool:
         """Give a message to the questions that it may answer; True if it answers one to its user.
 
-        Of the questions to one user the latest gets it. A question to all takes it from nobody.
+        Of the questions to one user the latest gets it. A question to all leaves it to the others as well.
         """
         for question in reversed(self._open):
             if question.user in (None, message.sender):

@@ -63,7 +63,7 @@ class PluginDocument(Protocol):
 
 
 class RoomPluginDocument:
-    """The document of one plugin in this room. While the bot runs nobody else changes it, but to forget users."""
+    """The document of one plugin in this room. While the bot runs, the service changes it only to forget users."""
 
     def __init__(self, source: str, documents: Documents) -> None:
         """`source` is the file or package."""

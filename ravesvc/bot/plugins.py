@@ -36,8 +36,11 @@ _MAX_FILE_BYTES = 256 * 1024
 _LOAD_TIMEOUT_S = 10.0
 _MAX_ERROR_CHARS = 300
 _MAX_ERRORS = 16
-# That many are named. All of them run.
-_MAX_LOADED = 64
+# That many are named. All of them run. With the errors they have to fit into a message of 64 KiB, whatever they are
+# called: a bot that sends a larger one is killed.
+_MAX_LOADED = 48
+_MAX_VERSION_CHARS = 24
+_MAX_COMMANDS_CHARS = 80
 # Of a digest, which tells the versions of one file apart.
 _VERSION_BYTES = 4
 
@@ -131,7 +134,11 @@ class PluginLoader:
     def loaded(self) -> list[PluginInfo]:
         """The files and modules whose plugins are in force; the first of too many."""
         return [
-            PluginInfo(*(printable(text, _MAX_ERROR_CHARS) for text in (source, each.version, _names(each.registry))))
+            PluginInfo(
+                printable(source, _MAX_ERROR_CHARS),
+                printable(each.version, _MAX_VERSION_CHARS),
+                _shortened(printable(_names(each.registry), _MAX_COMMANDS_CHARS + 1)),
+            )
             for source, each in sorted(self._loaded.items())[:_MAX_LOADED]
         ]
 
@@ -281,6 +288,10 @@ def _execute(found: _FoundCommands, taken: Mapping[str, str]) -> Registry:
 
 def _names(registry: Registry) -> str:
     return ", ".join(command.name for command in registry.commands())
+
+
+def _shortened(names: str) -> str:
+    return names if len(names) <= _MAX_COMMANDS_CHARS else f"{names[: _MAX_COMMANDS_CHARS - 1]}…"
 
 
 def _add_names(taken: dict[str, str], source: str, loaded: _Loaded) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 
+# Of one.
+MAX_SECRET_BYTES = 16 << 10
 _MAX_SHOWN_CHARS = 40
 
 

@@ -39,7 +39,7 @@ class Tasks:
 
 
 class Idle:
-    """Knows which tasks do nothing but wait, for time or for somebody."""
+    """Knows which tasks do nothing but wait, for time or for an answer."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Task[Any]] = set()

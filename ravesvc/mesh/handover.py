@@ -12,12 +12,12 @@ from collections.abc import MutableMapping
 from typing import NamedTuple
 
 from ravesvc import names
+from ravesvc.bot.secrets import MAX_SECRET_BYTES
 from ravesvc.common import fd_files
 from ravesvc.errors import RaveError
 
 # The settings may hold a bundle of certificates.
 _MAX_BYTES = 4 << 20
-_MAX_SECRET_BYTES = 16 << 10
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def receive(environ: MutableMapping[str, str]) -> HandedOver:
 def _secret(name: str, descriptor: int) -> str:
     """A secret without blanks around it; empty if it can't be read, which is no reason not to start."""
     try:
-        return fd_files.read(descriptor, f"the {name} file that a drop-in hands over", _MAX_SECRET_BYTES).strip()
+        return fd_files.read(descriptor, f"the {name} file that a drop-in hands over", MAX_SECRET_BYTES).strip()
     except RaveError as error:
         _log.error("%s", error)
         return ""

@@ -7,12 +7,11 @@ import os
 import stat
 from pathlib import Path
 
+from ravesvc.bot.secrets import MAX_SECRET_BYTES
 from ravesvc.common import fd_files
 from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
-
-_MAX_BYTES = 16 << 10
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -39,6 +38,6 @@ def _text(path: Path) -> str:
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             log.warning("Other users can use %s: chmod 600 %s", path, path)
-        return fd_files.read(descriptor, str(path), _MAX_BYTES).strip()
+        return fd_files.read(descriptor, str(path), MAX_SECRET_BYTES).strip()
     finally:
         os.close(descriptor)

@@ -120,6 +120,21 @@ def test_a_version_is_named_with_its_commands(site: Site) -> None:
     assert site.own.loaded == first
 
 
+def test_what_a_bot_tells_of_its_plugins_fits_into_a_message(site: Site) -> None:
+    """The service kills a bot that sends more than 64 KiB, in which the errors need a place as well."""
+    command = "\n@command('{name}', 'X.')\nasync def hear(context): ...\n"
+    for number in range(60):
+        # Two bytes a character, and four.
+        text = "".join(command.format(name=f"{number:02}{n}" + "\U00020000" * 29) for n in range(3))
+        site.write(f"{number:02}{'é' * 120}.py", f"from ravesvc.commands import command\n{text}")
+    assert len(site.read()) == 180
+    assert site.errors == []
+    told = site.own.loaded
+    assert len(told) == 48
+    assert told[0].commands.endswith("…")
+    assert sum(len(part.encode()) for each in told for part in each) < 44 * 1024
+
+
 def test_files_come_change_and_go(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert site.read() == []

@@ -66,6 +66,37 @@ def test_all_files_are_checked_whatever_is_wrong_with_one(tmp_path: Path, capfd:
     assert main(["plugin", "check", str(tmp_path / "fun.py")]) == 0
 
 
+SPY = """
+import os, sys
+print(sorted(os.environ))
+print(os.getsid(0) == os.getpid(), os.isatty(1), sys.stdin.read())
+print("\\x1b[2J")
+try:
+    os.fork() or os._exit(0)
+    print("forked")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.process
+def test_a_file_gets_no_terminal_no_environment_and_is_bounded(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "verysecret")
+    (tmp_path / "spy.py").write_text(SPY)
+    assert main(["plugin", "check", str(tmp_path / "spy.py")]) == 0
+    environment, session, escape, forked, *_ = capfd.readouterr().out.splitlines()
+    assert "TOKEN" not in environment
+    assert (session, escape) == ("True False ", "?[2J")
+    assert forked == ("Resource temporarily unavailable" if os.getuid() == 0 else "forked")
+    (tmp_path / "loud.py").write_text("while True:\n    print('x' * 1000, flush=True)\n")
+    assert main(["plugin", "check", str(tmp_path / "loud.py")]) == 1
+    said = capfd.readouterr()
+    assert "loud.py, line 2: OSError: [Errno 27] File too large" in said.err
+    assert len(said.out) <= 256 * 1024 + 1, "and the end of the last line"
+
+
 @pytest.mark.process
 def test_one_that_never_ends_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -28,7 +28,8 @@ from ravesvc.bot.command_names import Permission
 from ravesvc.bot.dialogue import Answer, NoAnswerError
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Cooldown, Per
-from ravesvc.bot.parameters import Duration, Member, UserId
+from ravesvc.bot.mentions import Member
+from ravesvc.bot.parameters import Duration, UserId
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common import timespan

@@ -284,7 +284,7 @@ class FakeRoom:
         mesh_id: a made-up mesh id.
         rave: the calls of the bot to Rave, and `http`: those of plugins to other servers, with their answers.
         service: the documents that the bot has saved, and the videos that it finds.
-        media: the pictures that the bot has sent.
+        media: the pictures that the bot has sent, and `mentions`: whom its messages have mentioned.
         unasked: what the bot has said between two such methods, as by `on_load` and `on_connected` of a loaded file.
         failures: what commands and handlers of plugins have failed with: the lines that `ravectl refresh` shows. At
             the end of the `async with` each one that is still there is an AssertionError.
@@ -306,6 +306,7 @@ class FakeRoom:
         self.http = FakeHttp()
         self.service = FakeService()
         self.media: list[Media] = []
+        self.mentions: list[Mention] = []
         self.unasked: list[str] = []
         self.failures: list[str] = []
         self._ids: dict[str, int] = {}
@@ -490,6 +491,7 @@ class FakeRoom:
             raise RaveError(Code.CLOSED, "the connection to the mesh is closed")
         self._sent.append(text)
         self.media += media
+        self.mentions += mentions
         return f"own{next(self._messages)}"
 
     async def typing(self) -> None:

@@ -19,6 +19,7 @@ from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
+from ravesvc.bot.mentions import Member, Mentioned
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.parsing import without_prefix
@@ -33,7 +34,7 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import translate
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import RoomState
-from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
     # Protocols: no process needs them to run, and each would be 16 kB heavier.
@@ -373,6 +374,13 @@ class Context:
         """The asker's display name, fit for a chat text."""
         return await self.people.name(self.user_id)
 
+    async def member(self) -> Member:
+        """The asker, to be mentioned: `await context.reply(member.mention, mentions=[member])`.
+
+        Raises `RaveError` (InvalidArgument) if Rave does not say who it is.
+        """
+        return await self.people.member(self.user_id)
+
     def allowed_commands(self) -> list[Command]:
         """The commands that the asker may run here, by name."""
         commands = [c for c in self.registry.commands() if not self.settings.is_off(c.group)]
@@ -382,11 +390,11 @@ class Context:
         """A text in the language of the room; `reply` and `send` do that by themselves."""
         return translate(text, self.outbox.catalogue)
 
-    async def reply(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+    async def reply(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
         """Answer the command's message; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, reply_to=self.message.id or None, mentions=mentions, media=media)
 
-    async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+    async def send(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.mentions import Member
 from ravesvc.bot.outbox import Outbox
-from ravesvc.bot.parameters import Member, Parameters, Said
+from ravesvc.bot.parameters import Parameters, Said
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.task_group import Idle
 from ravesvc.common.translation import gettext as _

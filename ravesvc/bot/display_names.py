@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from ravesvc.bot.mentions import Member
 from ravesvc.bot.text import plain
 from ravesvc.common.text import count
-from ravesvc.errors import RaveError
+from ravesvc.common.translation import gettext as _
+from ravesvc.errors import Code, RaveError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,12 @@ class DisplayNames:
         await self.prefetch([user_id])
         entry = self._entries.get(user_id)
         return (entry and entry.name) or f"User {user_id}"
+
+    async def member(self, user_id: int | None) -> Member:
+        """The user as one to be mentioned. Raises `RaveError` (InvalidArgument) for one without a user id."""
+        if user_id is None:
+            raise RaveError(Code.INVALID_ARGUMENT, _("Rave does not say who that is"))
+        return Member(user_id, await self.name(user_id))
 
     async def name_and_id(self, user_id: int) -> str:
         """The user's name, and the id, which no other user can have."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.mentions import Member, Mentioned
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.secrets import handed_over
 from ravesvc.common.picture import Media
-from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
     from ravesvc.bot.http import Http
@@ -80,12 +81,19 @@ class Event:
         """The user's display name, fit for a chat text."""
         return await self.people.name(self.user_id)
 
-    async def reply(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+    async def member(self) -> Member:
+        """The user, to be mentioned: `await event.reply(member.mention, mentions=[member])`.
+
+        Raises `RaveError` (InvalidArgument) if Rave does not say who it is.
+        """
+        return await self.people.member(self.user_id)
+
+    async def reply(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
         """Answer the message (without one: `send`); returns and raises what `Outbox.send` does."""
         reply_to = (self.message.id or None) if self.message else None
         return await self.outbox.send(text, reply_to=reply_to, mentions=mentions, media=media)
 
-    async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+    async def send(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
 

@@ -12,7 +12,7 @@ from ravesvc.bot.arguments import actor
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import MODERATION, Permission
-from ravesvc.bot.parameters import Member
+from ravesvc.bot.mentions import Member
 from ravesvc.bot.text import duration, plain
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ravesvc.bot.limits import Bucket, CommandLimits
+from ravesvc.bot.mentions import Mentioned, is_in, mentions_in, written
 from ravesvc.bot.text import split
 from ravesvc.common.picture import Media
 from ravesvc.common.translation import Catalogue, translate
@@ -141,26 +142,30 @@ class Outbox:
         text: str,
         *,
         reply_to: str | None = None,
-        mentions: Sequence[Mention] = (),
+        mentions: Sequence[Mentioned] = (),
         media: Sequence[Media] = (),
     ) -> str:
         """Send a message when its turn comes, and return its id.
 
         A long text becomes several messages: the first one carries the reply and the media and its id is returned,
-        and each carries those mentions whose @handle it contains. With media the text may be blank.
+        and each carries those mentions whose @handle it contains. With media the text may be blank. Users of one
+        name are all mentioned where it stands.
 
         Raises:
             RaveError: Closed (no connection, or lost meanwhile), RateLimited (too much is waiting), InvalidArgument
-                (the text is blank), or what the room says, such as Refused.
+                (the text is blank, or does not name who is mentioned, or those are too many), or what the room says,
+                such as Refused.
         """
-        parts = split(translate(text, self.catalogue), self._limits.max_message_chars) or [""] * bool(media)
+        whole = translate(text, self.catalogue)
+        found = mentions_in(whole, mentions)
+        parts = split(whole, self._limits.max_message_chars, [*map(written, found)]) or [""] * bool(media)
         if not parts:
             raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
         if self._room is None:
             raise _closed()
         if sum(len(queued.parts) for queued in self._queue) + len(parts) > self._limits.max_queued_messages:
             raise RaveError(Code.RATE_LIMITED, "too many messages are waiting to be sent", hint="try again later")
-        queued = _QueuedMessage(parts, reply_to, mentions, media, asyncio.get_running_loop().create_future())
+        queued = _QueuedMessage(parts, reply_to, found, media, asyncio.get_running_loop().create_future())
         self._queue.append(queued)
         if self._worker is None:
             self._worker = asyncio.create_task(self._send_queued(self._room), name="outbox")
@@ -199,7 +204,7 @@ class Outbox:
                 await self._sleep(wait)
             if queued.sent.done():
                 break
-            mentions = [mention for mention in queued.mentions if f"@{mention.handle}" in part]
+            mentions = [mention for mention in queued.mentions if is_in(mention, part)]
             chat = functools.partial(room.chat, part, reply_to=reply_to, mentions=mentions, media=media)
             message_id = await self._send_part(room, part, chat)
             first = first or message_id

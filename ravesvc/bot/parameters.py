@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.mentions import Member
 from ravesvc.bot.text import plain
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.spelling import fold
@@ -56,18 +57,6 @@ class Duration(float):
 
 class UserId(int):
     """A parameter that users write as a mention or as a user id. The user need not be in the room."""
-
-
-class Member(NamedTuple):
-    """A parameter that users write as a mention or as a user id: a user in the room.
-
-    Attributes:
-        id: the user id.
-        name: the display name, fit for a chat text.
-    """
-
-    id: int
-    name: str
 
 
 class Said(NamedTuple):

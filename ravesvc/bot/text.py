@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined
 
@@ -9,16 +11,17 @@ from ravesvc.common.translation import joined
 _MARKUP = str.maketrans("", "", "*`")
 
 
-def split(text: str, length: int) -> list[str]:
+def split(text: str, length: int, whole: Sequence[str] = ()) -> list[str]:
     """`text` in parts of at most `length` characters, none of them blank.
 
-    Cuts at the last line end of the second half of a part, else at the last blank, else anywhere.
+    Cuts at the last line end of the second half of a part, else at the last blank, else anywhere; but through none of
+    `whole`, unless a part would have nothing else.
     """
     parts: list[str] = []
     text = text.strip()
     start = 0
     while len(text) - start > length:
-        end = _cut(text, start, length)
+        end = _before(whole, text, start, _cut(text, start, length))
         parts.append(text[start:end].rstrip())
         start = end
         while text[start].isspace():
@@ -34,6 +37,14 @@ def _cut(text: str, start: int, length: int) -> int:
     if line > start:
         return line
     return next((at for at in range(end, start, -1) if text[at].isspace()), end)
+
+
+def _before(whole: Sequence[str], text: str, start: int, end: int) -> int:
+    """`end`, or the beginning of the one of `whole` that a cut there would go through."""
+    for each in whole:
+        at = text.rfind(each, max(start + 1, end - len(each) + 1), end + len(each) - 1)
+        end = end if at < 0 else at
+    return end
 
 
 def plain(text: str, length: int) -> str:

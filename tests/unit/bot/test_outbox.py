@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from ravesvc.bot.limits import CommandLimits
+from ravesvc.bot.mentions import Member
 from ravesvc.bot.outbox import Outbox
 from ravesvc.common.picture import Media
 from ravesvc.common.token_bucket import Rate
@@ -288,5 +289,15 @@ def test_a_picture_needs_no_text() -> None:
         assert room.calls == [("", None, PICTURE.url)]
         with pytest.raises(RaveError, match="needs a text"):
             await outbox.send(" ")
+
+    run(body)
+
+
+def test_a_message_carries_whom_it_names_in_one_piece_or_is_not_sent() -> None:
+    async def body(outbox: Outbox, room: Room, time: Time) -> None:
+        await outbox.send("Well done and all @Ann Lee @Bob", mentions=[Member(2, "Ann Lee"), Mention(3, "Bob")])
+        assert room.calls == [("Well done and all", None), ("@Ann Lee @Bob", None, "Ann Lee", "Bob")]
+        assert await code_of(outbox.send("Well done", mentions=[Member(2, "Ann")])) is Code.INVALID_ARGUMENT
+        assert len(room.calls) == 2
 
     run(body)

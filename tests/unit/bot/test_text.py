@@ -35,6 +35,23 @@ def test_split_loses_nothing_but_blanks(text: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Well @Ann Lee", ["Well", "@Ann Lee"]),
+        ("@Ann Lee @Ann Lee", ["@Ann Lee", "@Ann Lee"]),
+        ("12345678@Ann Lee", ["12345678", "@Ann Lee"]),
+        ("@Ann Lee12 is here", ["@Ann Lee12", "is here"]),
+    ],
+)
+def test_split_keeps_together_what_it_is_told_to(text: str, parts: list[str]) -> None:
+    assert split(text, 10, ["@Ann Lee"]) == parts
+
+
+def test_split_cuts_what_is_longer_than_a_part() -> None:
+    assert split("a @abcdefghijk", 5, ["@abcdefghijk"]) == ["a", "@abcd", "efghi", "jk"]
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("Ann", "Ann"),

@@ -64,6 +64,7 @@ __all__ = [
     "on_kicked",
     "on_load",
     "on_message",
+    "on_reaction",
     "on_unload",
     "on_user_join",
     "on_user_left",
@@ -212,6 +213,11 @@ def on_user_left(handler: EventHandler) -> EventHandler:
 def on_message(handler: EventHandler) -> EventHandler:
     """Register the decorated `async def handler(event)` for messages that are no command; see `event.message`."""
     return _on(EventKind.MESSAGE, handler)
+
+
+def on_reaction(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for reactions of users to messages; see `event.emoji`."""
+    return _on(EventKind.REACTION, handler)
 
 
 def on_load(handler: EventHandler) -> EventHandler:

@@ -45,7 +45,7 @@ from ravesvc.common.token_bucket import Rate
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
-from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.chat import ChatMessage, Mention, Reaction, is_emoji
 from ravesvc.room.playback import PLAYING, Playback
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.version import __version__
@@ -285,6 +285,7 @@ class FakeRoom:
         rave: the calls of the bot to Rave, and `http`: those of plugins to other servers, with their answers.
         service: the documents that the bot has saved, and the videos that it finds.
         media: the pictures that the bot has sent, and `mentions`: whom its messages have mentioned.
+        reactions: the bot's: each emoji with the text of the message that it is a reaction to.
         unasked: what the bot has said between two such methods, as by `on_load` and `on_connected` of a loaded file.
         failures: what commands and handlers of plugins have failed with: the lines that `ravectl refresh` shows. At
             the end of the `async with` each one that is still there is an AssertionError.
@@ -307,6 +308,9 @@ class FakeRoom:
         self.service = FakeService()
         self.media: list[Media] = []
         self.mentions: list[Mention] = []
+        self.reactions: list[tuple[str, str]] = []
+        # By id, those of users and of the bot.
+        self._texts: dict[str, str] = {}
         self.unasked: list[str] = []
         self.failures: list[str] = []
         self._ids: dict[str, int] = {}
@@ -431,6 +435,26 @@ class FakeRoom:
             reply_to=reply_to,
             mentions=mentions,
         )
+        self._texts[message.id] = text
+        return await self._replies_after(lambda: self._bot.on_chat(message))
+
+    async def react(self, emoji: str, *, user: str = "Ann", to: str | None = None) -> list[str]:
+        """A user reacts to the latest message with the text `to`, or to the bot's latest."""
+        sender = self.user_id(user)
+        self._present.add(sender)
+        found = [each for each, text in self._texts.items() if (self.is_own(each) if to is None else text == to)]
+        if not found or not is_emoji(emoji):
+            what = "no message to react to" if not found else f"a reaction is one emoji, and not {emoji!r}"
+            raise RaveError(Code.INVALID_ARGUMENT, what)
+        message = ChatMessage(
+            id=f"message{next(self._messages)}",
+            sender_peer=f"{sender}_{_DEVICE}",
+            sender=sender,
+            text="",
+            reply_to=None,
+            mentions=(),
+            reaction=Reaction(emoji, found[-1]),
+        )
         return await self._replies_after(lambda: self._bot.on_chat(message))
 
     async def join(self, user: str) -> list[str]:
@@ -492,7 +516,15 @@ class FakeRoom:
         self._sent.append(text)
         self.media += media
         self.mentions += mentions
-        return f"own{next(self._messages)}"
+        message_id = f"own{next(self._messages)}"
+        self._texts[message_id] = text
+        return message_id
+
+    async def send_reaction(self, reaction: Reaction) -> None:
+        """Record a reaction of the bot."""
+        if self._is_kicked:
+            raise RaveError(Code.CLOSED, "the connection to the mesh is closed")
+        self.reactions.append((reaction.emoji, self._texts.get(reaction.to, "")))
 
     async def typing(self) -> None:
         """Ignore that the bot types."""

@@ -323,9 +323,12 @@ class Bot:
                 await self.idle.settle(tasks)
 
     def on_chat(self, message: ChatMessage) -> None:
-        """Run the command in a message, or else the handlers for messages."""
+        """Run the command in a message, or else the handlers for messages or reactions."""
         room = self._room
         if room is None or not self._accepts(room, message):
+            return
+        if message.reaction:
+            self._emit(EventKind.REACTION, [message.sender], message)
             return
         invocation = self._invocation(message)
         found = self._registry.find(invocation.name, invocation.text) if invocation else None
@@ -380,7 +383,9 @@ class Bot:
         if user in self.ignored_users:
             return False
         answers_us = message.reply_to is not None and room.is_own(message.reply_to)
-        verdict = self._loop_guard.check(user, message.text, answers_us=answers_us)
+        # Users react to one message in their numbers: only to repeat the bot's own emoji is as an answer.
+        text = message.reaction.emoji if message.reaction else message.text
+        verdict = self._loop_guard.check(user, text, answers_us=answers_us)
         if verdict is LoopVerdict.WARN:
             log.warning("User %s seems to be a bot that answers ours; ours ignores it for a minute", user)
             self._start_answer(message, _LOOP_NOTICE)
@@ -541,7 +546,7 @@ class Bot:
 
     async def _answer(self, message: ChatMessage, text: str) -> None:
         try:
-            await self.outbox.send(text, reply_to=message.id or None)
+            await self.outbox.send(text, reply_to=message.answered_as)
         except RaveError as error:
             log.info("cannot answer a message: %s", error)
 
@@ -591,7 +596,8 @@ class Bot:
     ) -> Event:
         room = self._room
         mentions = message.mentions if message else ()
-        reply_to = message.reply_to if message else None
+        reaction = message.reaction if message else None
+        reply_to = reaction.to if reaction else message.reply_to if message else None
         # Of a message that is an event, which names no command.
         unknown = self._invocation(message) if message else None
         return Event(
@@ -599,7 +605,9 @@ class Bot:
             mesh_id=self._mesh_id,
             user_id=user_id,
             is_admin=self.permissions is not None and user_id in self.permissions.admins,
-            message=message,
+            message=None if reaction else message,
+            emoji=reaction.emoji if reaction else "",
+            reacted_to=reaction.to if reaction else "",
             mentions_bot=room is not None and any(mention.user_id == room.own_user_id for mention in mentions),
             replies_to_bot=room is not None and reply_to is not None and room.is_own(reply_to),
             unknown_command=unknown.name if unknown else "",

@@ -398,6 +398,10 @@ class Context:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
 
+    async def react(self, emoji: str, *, to: str = "") -> None:
+        """React to the command's message, or to that with the id `to`, with one emoji; raises as `Outbox.react`."""
+        await self.outbox.react(to or self.message.id, emoji)
+
     async def ask(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> Any:  # noqa: ASYNC109 - as authors expect
         """Ask the user who runs the command, and return the answer: the next message that is no command.
 

@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     USER_JOIN = "on_user_join"
     USER_LEFT = "on_user_left"
     MESSAGE = "on_message"
+    REACTION = "on_reaction"
     KICKED = "on_kicked"
     LOAD = "on_load"
     UNLOAD = "on_unload"
@@ -45,7 +46,9 @@ class Event:
         is_admin: whether that user is an admin; False until the service has told who is.
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
-        replies_to_bot: whether it answers a message that the bot is known to have sent.
+        replies_to_bot: whether it answers, or is a reaction to, a message that the bot is known to have sent.
+        emoji: with what the user has reacted (REACTION), and `reacted_to`: the id of the message; see
+            `is_reaction_to`.
         unknown_command: the first word of a message that begins with a prefix and names no command, as
             `spelling.fold` writes it; empty for any other.
         is_answer: whether that message answers a question that a plugin has asked its user.
@@ -66,6 +69,8 @@ class Event:
     replies_to_bot: bool = False
     unknown_command: str = ""
     is_answer: bool = False
+    emoji: str = ""
+    reacted_to: str = ""
     others: frozenset[int] = frozenset()
     prefixes: tuple[str, ...]
     outbox: Outbox = field(repr=False)
@@ -89,18 +94,32 @@ class Event:
         return await self.people.member(self.user_id)
 
     async def reply(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
-        """Answer the message (without one: `send`); returns and raises what `Outbox.send` does."""
-        reply_to = (self.message.id or None) if self.message else None
-        return await self.outbox.send(text, reply_to=reply_to, mentions=mentions, media=media)
+        """Answer the message, or that to which the user has reacted (without one: `send`).
+
+        Returns and raises what `Outbox.send` does.
+        """
+        return await self.outbox.send(text, reply_to=self._answered, mentions=mentions, media=media)
 
     async def send(self, text: str, *, mentions: Sequence[Mentioned] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh; returns and raises what `Outbox.send` does."""
         return await self.outbox.send(text, mentions=mentions, media=media)
 
+    async def react(self, emoji: str, *, to: str = "") -> None:
+        """React to the message, or to that to which the user has reacted. See `Context.react`."""
+        await self.outbox.react(to or self._answered, emoji)
+
+    def is_reaction_to(self, message_id: str) -> bool:
+        """Whether the user has reacted to a message of the bot, by the id that `send` or `reply` has returned."""
+        return self.reacted_to in self.outbox.ids_of(message_id)
+
+    @property
+    def _answered(self) -> str | None:
+        """The id of the message that an answer refers to."""
+        return (self.message.id if self.message else self.reacted_to) or None
+
     async def ask(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> Any:  # noqa: ASYNC109
         """Ask the user of the event, and return the answer. See `Context.ask`."""
-        reply_to = (self.message.id or None) if self.message else None
-        return await self.dialogue.ask(self.user_id, question, kind, timeout, reply_to)
+        return await self.dialogue.ask(self.user_id, question, kind, timeout, self._answered)
 
     def answers(self, question: str, kind: Any = str, *, timeout: float = 60.0) -> AsyncIterator[Answer]:
         """Ask all users, and yield one answer after another. See `Context.answers`."""

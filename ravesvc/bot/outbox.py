@@ -9,16 +9,17 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ravesvc.bot.limits import Bucket, CommandLimits
 from ravesvc.bot.mentions import Mentioned, is_in, mentions_in, written
 from ravesvc.bot.text import split
 from ravesvc.common.picture import Media
 from ravesvc.common.translation import Catalogue, translate
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import RoomState
-from ravesvc.room.chat import Mention
+from ravesvc.room.chat import Mention, Reaction, is_emoji
 from ravesvc.room.server_clock import ServerClock
 
 
@@ -55,6 +56,9 @@ class RoomLike(Protocol):
     ) -> str:
         """Send a message, which needs a text or media; returns its id."""
 
+    async def send_reaction(self, reaction: Reaction) -> None:
+        """React to a message."""
+
     async def typing(self) -> None:
         """Say that a message is being typed."""
 
@@ -70,10 +74,9 @@ class RoomLike(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _QueuedMessage:
-    parts: list[str]
-    reply_to: str | None
-    mentions: Sequence[Mention]
-    media: Sequence[Media]
+    """Each of the parts sends something to a room, and returns its id."""
+
+    parts: Sequence[Callable[[RoomLike], Awaitable[str]]]
     sent: asyncio.Future[str]
 
     def fail(self, error: Exception) -> None:
@@ -161,11 +164,38 @@ class Outbox:
         parts = split(whole, self._limits.max_message_chars, [*map(written, found)]) or [""] * bool(media)
         if not parts:
             raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
+        return await self._send(
+            [
+                functools.partial(
+                    self._send_part,
+                    part,
+                    reply_to=None if at else reply_to,
+                    mentions=[mention for mention in found if is_in(mention, part)],
+                    media=() if at else media,
+                )
+                for at, part in enumerate(parts)
+            ]
+        )
+
+    async def react(self, message_id: str | None, emoji: str) -> None:
+        """React to a message with one emoji when its turn comes, without typing.
+
+        Raises:
+            RaveError: Closed, RateLimited, as `send`; InvalidArgument (no id, or no emoji), or what the room says.
+        """
+        if not message_id:
+            raise RaveError(Code.INVALID_ARGUMENT, _("there is no message to react to"))
+        if not isinstance(emoji, str) or not is_emoji(emoji):
+            raise RaveError(Code.INVALID_ARGUMENT, _("a reaction is one emoji"))
+        await self._send([functools.partial(self._react, Reaction(emoji, message_id))])
+
+    async def _send(self, parts: Sequence[Callable[[RoomLike], Awaitable[str]]]) -> str:
+        """Put parts into the queue, and return the id of the first when all are sent."""
         if self._room is None:
             raise _closed()
         if sum(len(queued.parts) for queued in self._queue) + len(parts) > self._limits.max_queued_messages:
             raise RaveError(Code.RATE_LIMITED, "too many messages are waiting to be sent", hint="try again later")
-        queued = _QueuedMessage(parts, reply_to, found, media, asyncio.get_running_loop().create_future())
+        queued = _QueuedMessage(parts, asyncio.get_running_loop().create_future())
         self._queue.append(queued)
         if self._worker is None:
             self._worker = asyncio.create_task(self._send_queued(self._room), name="outbox")
@@ -197,29 +227,31 @@ class Outbox:
 
     async def _deliver(self, room: RoomLike, queued: _QueuedMessage) -> str:
         first = ""
-        reply_to, media = queued.reply_to, queued.media
         for part in queued.parts:
             # `sent` is done already when the sender was cancelled: then the rest is not sent.
             while not queued.sent.done() and (wait := self._rate.take(self._clock())) > 0:
                 await self._sleep(wait)
             if queued.sent.done():
                 break
-            mentions = [mention for mention in queued.mentions if is_in(mention, part)]
-            chat = functools.partial(room.chat, part, reply_to=reply_to, mentions=mentions, media=media)
-            message_id = await self._send_part(room, part, chat)
+            message_id = await part(room)
             first = first or message_id
-            reply_to, media = None, ()
         return first
 
-    async def _send_part(self, room: RoomLike, text: str, chat: Callable[[], Awaitable[str]]) -> str:
+    async def _react(self, reaction: Reaction, room: RoomLike) -> str:
+        # Two bots that react to each other are found as those that answer each other.
+        self._on_send(reaction.emoji)
+        await room.send_reaction(reaction)
+        return ""
+
+    async def _send_part(self, text: str, room: RoomLike, **how: Any) -> str:
         if self._typing_delay <= 0:
             self._on_send(text)
-            return await chat()
+            return await room.chat(text, **how)
         await room.typing()
         try:
             await self._sleep(self._typing_delay)
             self._on_send(text)
-            return await chat()
+            return await room.chat(text, **how)
         finally:
             # The message was sent or has failed by now. An error here must not replace that outcome.
             with contextlib.suppress(RaveError):

@@ -25,6 +25,8 @@ def told(event: Mapping[str, Any], mesh: str, name_of: Callable[[str], str]) -> 
     kind = event["type"]
     if kind == "chat":
         return said(name_of(event["user"]), " ".join([event["text"], *event["media"]]).strip())
+    if kind == "reaction":
+        return notice(f"{name_of(event['user'])} reacts with {event['emoji']}")
     if kind in _HAPPENED:
         handles = event["users"] if "users" in event else [event["user"]]
         return "\n".join(notice(_moved(kind, each, name_of)) for each in handles)

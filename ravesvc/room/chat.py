@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,11 @@ from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
 
+# With modifiers, joiners and tags: a family has seven characters, a flag of a region as many.
+_MAX_EMOJI_CHARS = 16
+_SYMBOL = "[\u00a9\u00ae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+_MODIFIED = f"{_SYMBOL}\ufe0f?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
+_EMOJI = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_MODIFIED}(?:\u200d{_MODIFIED})*")
 # Ids are UUIDs. `OwnMessages` stores ids that the server chooses, so their length has a bound.
 _MAX_ID_CHARS = 128
 # Attachments that are read of a message, and the characters of a text in one.
@@ -29,8 +35,16 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True)
+class Reaction:
+    """A reaction to a message: one emoji, and the id of that message."""
+
+    emoji: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """A chat message from the server.
+    """A chat message from the server, or a reaction to one.
 
     Attributes:
         id: chosen by the sender, or replaced by the server; empty if there is none.
@@ -40,6 +54,7 @@ class ChatMessage:
         reply_to: id of the message that this one answers.
         mentions: the users mentioned.
         media: pictures and clips; where they are is the sender's word, and may be anywhere.
+        reaction: None for a message; a reaction has neither a text nor media.
     """
 
     id: str
@@ -49,6 +64,17 @@ class ChatMessage:
     reply_to: str | None
     mentions: tuple[Mention, ...]
     media: tuple[Media, ...] = ()
+    reaction: Reaction | None = None
+
+    @property
+    def answered_as(self) -> str | None:
+        """The id that an answer names: its own, or that of the message to which it is a reaction."""
+        return (self.reaction.to if self.reaction else self.id) or None
+
+
+def is_emoji(text: str) -> bool:
+    """Whether a text is one emoji."""
+    return len(text) <= _MAX_EMOJI_CHARS and _EMOJI.fullmatch(text) is not None
 
 
 def parse_chat(data: Object) -> ChatMessage:
@@ -58,15 +84,44 @@ def parse_chat(data: Object) -> ChatMessage:
     reply_to = json_fields.opt_str(data, "reply")
     if len(message_id) > _MAX_ID_CHARS or len(peer) > _MAX_ID_CHARS:
         raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
+    text = _paired(json_fields.opt_str(data, "chat") or "")
+    if not text and (reaction := _reaction(data)):
+        return ChatMessage(message_id, peer, user_id(peer.partition("_")[0]), "", None, (), reaction=reaction)
     return ChatMessage(
         id=message_id,
         sender_peer=peer,
         sender=user_id(peer.partition("_")[0]),
-        text=_paired(json_fields.opt_str(data, "chat") or ""),
+        text=text,
         reply_to=None if reply_to is None else _paired(reply_to),
         mentions=tuple(_mentions(json_fields.opt_list(data, "user_metas") or ())),
         media=tuple(_media(data.get("media"))),
     )
+
+
+def _reaction(data: Object) -> Reaction | None:
+    """The reaction that a message without a text is; raises `RaveError` (BadData) for one that is none of ours."""
+    to = _paired(json_fields.opt_str(data, "reaction") or "")
+    if not to:
+        return None
+    emoji = json_fields.opt_str(data, "emoji") or ""
+    if len(to) > _MAX_ID_CHARS or not is_emoji(emoji):
+        raise RaveError(Code.BAD_DATA, "a reaction is no emoji, or to no message")
+    return Reaction(emoji, to)
+
+
+def reaction_data(reaction_id: str, reaction: Reaction) -> Object:
+    """The data of a chatMessage that is a reaction of ours, with the keys that the one known client sends."""
+    return {
+        "chat": "",
+        "id": reaction_id,
+        "detected_lang": None,
+        "translations": None,
+        "reply": None,
+        "emoji": reaction.emoji,
+        "reaction": reaction.to,
+        "media": [],
+        "links": [],
+    }
 
 
 def chat_data(
@@ -144,6 +199,11 @@ class OwnMessages:
         """All ids of the message that has this one, which is among them."""
         sent = self._ids.get(message_id, message_id)
         return frozenset({message_id, *(other for other, first in self._ids.items() if first == sent)})
+
+    def shown_as(self, message_id: str) -> str:
+        """The id by which others know the message: the server's latest, if it has given one of its own."""
+        sent = self._ids.get(message_id, message_id)
+        return next((each for each, first in reversed(self._ids.items()) if first == sent != each), message_id)
 
     def remember(self, message_id: str, sent_as: str | None = None) -> None:
         """Add an id, or make it the newest; `sent_as` is that which the message was sent under, if another."""

@@ -12,7 +12,7 @@ class RoomListener(Protocol):
     """A room calls these methods in the order in which things happen. They must not block."""
 
     def on_chat(self, message: ChatMessage) -> None:
-        """Another user wrote something."""
+        """Another user wrote something, or reacted to a message."""
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came; `Room.users` has them already."""

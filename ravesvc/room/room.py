@@ -8,6 +8,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 
 from ravesvc.common.json_fields import Object
 from ravesvc.common.picture import Media
@@ -16,7 +17,7 @@ from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.room import address
 from ravesvc.room.changes import RoomState, UsersJoined, UsersLeft
-from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
+from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, Reaction, chat_data, parse_chat, reaction_data
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
@@ -243,6 +244,26 @@ class Room:
         except RaveError as e:
             _log.debug("a message was sent again in vain: %s", e)
 
+    async def send_reaction(self, reaction: Reaction) -> None:
+        """React to a message. Raises `RaveError` as `chat`.
+
+        It goes out once, in the form that is known so far, and `chat_forms` does not hear of it: whether servers echo
+        reactions is unknown, so a missing echo says nothing.
+        """
+        peer = self._connected_peer()
+        reaction_id, forms = str(uuid.uuid4()), self._chat_forms
+        data = reaction_data(reaction_id, replace(reaction, to=self.own_messages.shown_as(reaction.to)))
+        if forms.form is ChatForm.NOTIFICATION:
+            await peer.notify("chatMessage", data)
+            return
+        try:
+            await peer.announce("chatMessage", data, self._timings.chat_answer_timeout_s, reaction_id)
+        except RaveError as e:
+            if e.code is not Code.REFUSED or forms.known:
+                raise
+            # It may be the form that it refuses.
+            await peer.notify("chatMessage", data)
+
     async def typing(self) -> None:
         """Show that a message is being typed. Raises `RaveError`: Closed, Timeout."""
         await self._connected_peer().notify("typing", {})
@@ -315,6 +336,9 @@ class Room:
 
     def _on_echo(self, message: ChatMessage) -> None:
         forms = self._chat_forms
+        if message.reaction:
+            self._open_peer().acknowledge(message.id)
+            return
         before = forms.known
         ours = forms.echoed(message.id, message.text, known_id=self.is_own(message.id))
         self.own_messages.remember(message.id, ours)

@@ -167,6 +167,18 @@ class Parsers:
             ),
         )
         self._add(
+            "react",
+            _react,
+            "a user reacts to a message; with --wait, print all that the bot says then",
+            *(_MESH, ("emoji", {"metavar": "EMOJI"})),
+            ("--user", {"metavar": "NAME", "help": "who reacts (by default ann)"}),
+            (
+                "--to",
+                {"metavar": "MESSAGE", "help": "the id of the message, from `events`; by default the bot's last"},
+            ),
+            ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS", "help": "as of chat"}),
+        )
+        self._add(
             "kick",
             lambda c, o: c.kick(_meshes(o), notice=o.notice, close=o.close),
             "kick the bot",
@@ -320,6 +332,10 @@ def _chat(control: Control, options: argparse.Namespace) -> None:
     _print(answers)
     if options.wait and not answers:
         raise RaveError(Code.TIMEOUT, f"no answer came within {options.wait:g} s")
+
+
+def _react(control: Control, options: argparse.Namespace) -> None:
+    _print(control.react(options.mesh, options.emoji, user=options.user, to=options.to, wait=options.wait))
 
 
 def _ask(control: Control, options: argparse.Namespace) -> None:

@@ -138,6 +138,16 @@ class Control:
         message = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
         return list(self._call("POST", "/chat", {**message, "wait": wait, "answers": answers}, wait=wait)["answers"])
 
+    def react(
+        self, mesh: str, emoji: str, *, user: str | None = None, to: str | None = None, wait: float = 0.0
+    ) -> list[str]:
+        """A user reacts to a message, by its id, or to the bot's last.
+
+        Returns all that the bot says until it is quiet, at most for `wait` seconds.
+        """
+        reaction = {"mesh": mesh, "emoji": emoji, "user": user, "to": to, "wait": wait}
+        return list(self._call("POST", "/react", reaction, wait=wait)["answers"])
+
     def kick(self, meshes: str | Iterable[str], *, notice: str = "both", close: str = "after") -> None:
         """Kick the bot. `notice` is a notification, the state, or both; the socket closes after, before, or not."""
         self._verb("kick", meshes, notice=notice, close=close)

@@ -55,7 +55,7 @@ class ControlApi:
         verbs: Sequence[Verb] = (
             *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part),
             *(self.crowd, self.hide),
-            *(self.chat, self.kick, self.ask),
+            *(self.chat, self.react, self.kick, self.ask),
             *(self._party.vote, self._party.clear_votes, self._party.judge, self._party.playback),
             *(self._party.video, self._party.leader, self._party.mute, self._party.unmute),
             *(self.befriend, self.unfriend),
@@ -173,6 +173,22 @@ class ControlApi:
             await world.log.wait_until(lambda: len(world.replies_to(message_id, since)) >= wanted, wait)
             heard = world.replies_to(message_id, since)
         return {"id": message_id, "answers": [event["text"] for event in heard]}
+
+    async def react(self, body: Object) -> dict[str, Any]:
+        """`user` reacts with `emoji` in `mesh` to the message `to`, or the bot's last -> `{"id", "answers": [text]}`.
+
+        Waits up to `wait` seconds for what the bot says then, as `chat` does without `answers`.
+        """
+        world = self._world
+        mesh = world.mesh(json_fields.get_str(body, "mesh"))
+        user = world.user(json_fields.opt_str(body, "user") or ORIGINATOR)
+        said = [str(event["id"]) for event in world.said_by_bot(mesh, 0)]
+        to = json_fields.opt_str(body, "to") or (said[-1] if said else "")
+        if not to:
+            raise RaveError(Code.NOT_FOUND, "the bot has said nothing to react to")
+        reaction_id = world.send_reaction(mesh, user, json_fields.get_str(body, "emoji"), to)
+        heard = await self._hear_out(mesh, world.log.seq, _seconds(body, "wait", 0.0))
+        return {"id": reaction_id, "answers": [event["text"] for event in heard]}
 
     async def _hear_out(self, mesh: SimulatedMesh, since: int, wait: float) -> list[dict[str, Any]]:
         """What the bot says in a mesh, until it has been quiet for a while, at most for `wait` seconds."""

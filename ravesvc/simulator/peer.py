@@ -18,6 +18,7 @@ from aiohttp import WSMsgType, web
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import hostile, serializers
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser, SocketEnd
+from ravesvc.simulator.request_checks import chat_mistake
 from ravesvc.simulator.world import CLOSED_BY_SERVER, World
 
 # Frames that wait for a slow client. With more, the connection is cut.
@@ -269,29 +270,11 @@ class SocketPeer:
             if self.user.peer_id in self._mesh.present:
                 self._violation("chatMessage before fullyJoined was answered")
             return False
-        wrong = [key for key in ("chat", "id", "detected_lang") if not isinstance(data.get(key), str)]
-        if wrong or not isinstance(data.get("translations"), dict):
-            self._violation(f"chatMessage without {', '.join(wrong or ['translations'])}")
-            return False
-        if not _is_media_list(data.get("media")):
-            self._violation("chatMessage with media that lack url, mime or isExplicit")
+        if mistake := chat_mistake(data):
+            self._violation(mistake)
             return False
         self._world.relay_chat(self._mesh, self.user, data)
         return True
 
     def _violation(self, what: str) -> None:
         self._world.log.violation(f"socket of {self._mesh.id}", what)
-
-
-def _is_media_list(media: object) -> bool:
-    """Whether this is a valid list of attachments of a chat message, or None."""
-    if media is None:
-        return True
-    return isinstance(media, list) and all(
-        isinstance(entry, dict)
-        and str(entry.get("url")).startswith("https://")
-        and isinstance(entry.get("mime"), str)
-        and isinstance(entry.get("isExplicit"), bool)
-        and isinstance(entry.get("aspectRatio", ""), str)
-        for entry in media
-    )

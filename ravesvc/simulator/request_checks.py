@@ -15,6 +15,8 @@ from typing import Protocol
 
 from ravesvc.config.worker_options import ClientIdentity
 
+_MAX_EMOJI_CHARS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
@@ -168,6 +170,56 @@ def _signature(
     ):
         found.append(Mismatch(401, "Request-Hash is not the hash of this call"))
     return found
+
+
+def chat_mistake(data: Mapping[str, object]) -> str:
+    """What is wrong with the data of a chatMessage of a client; empty for a correct one."""
+    if data.get("reaction") is not None:
+        return _reaction_mistake(data)
+    wrong = [key for key in ("chat", "id", "detected_lang") if not isinstance(data.get(key), str)]
+    if wrong or not isinstance(data.get("translations"), dict):
+        return f"chatMessage without {', '.join(wrong or ['translations'])}"
+    if not _is_media_list(data.get("media")):
+        return "chatMessage with media that lack url, mime or isExplicit"
+    if not _are_mentions(data.get("user_metas"), str(data["chat"])):
+        return "chatMessage with user_metas that lack handle or id, or whose @handle is not in the text"
+    return ""
+
+
+def _reaction_mistake(data: Mapping[str, object]) -> str:
+    wrong = [key for key in ("id", "emoji", "reaction") if not (isinstance(data.get(key), str) and data[key])]
+    if wrong or any(map(str.isspace, str(data["emoji"]))) or len(str(data["emoji"])) > _MAX_EMOJI_CHARS:
+        return f"reaction without {', '.join(wrong or ['one emoji'])}"
+    # A text, or what goes with one, would make it a message.
+    extra = [key for key in ("chat", "detected_lang", "translations", "reply", "media", "links") if data.get(key)]
+    return f"reaction with {', '.join(extra)}" if extra else ""
+
+
+def _is_media_list(media: object) -> bool:
+    """Whether this is a valid list of attachments of a chat message, or None."""
+    if media is None:
+        return True
+    return isinstance(media, list) and all(
+        isinstance(entry, dict)
+        and str(entry.get("url")).startswith("https://")
+        and isinstance(entry.get("mime"), str)
+        and isinstance(entry.get("isExplicit"), bool)
+        and isinstance(entry.get("aspectRatio", ""), str)
+        for entry in media
+    )
+
+
+def _are_mentions(metas: object, text: str) -> bool:
+    """Whether this is a valid list of users whom the text mentions, or None."""
+    if metas is None:
+        return True
+    return isinstance(metas, list) and all(
+        isinstance(entry, dict)
+        and str(entry.get("id")).isdecimal()
+        and isinstance(entry.get("handle"), str)
+        and f"@{entry['handle']}" in text
+        for entry in metas
+    )
 
 
 def socket_mismatches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +45,31 @@ def account_object(user: SimulatedUser, options: FaultOptions) -> dict[str, Any]
         "yearOfBirth": 2000,
         "userScore": 0,
     }
+
+
+def chat(
+    message_id: str,
+    text: str,
+    reply: str | None,
+    mentions: Iterable[SimulatedUser],
+    options: FaultOptions,
+) -> dict[str, Any]:
+    """The data of a chatMessage, as the app of a user sends it."""
+    return {
+        "chat": text,
+        "id": message_id,
+        "detected_lang": "en",
+        "translations": {},
+        "reply": reply,
+        "media": [],
+        "user_metas": [{"handle": user.handle, "id": user_id(user.id, options)} for user in mentions],
+    }
+
+
+def reaction(reaction_id: str, emoji: str, message_id: str) -> dict[str, Any]:
+    """The data of a chatMessage that is a reaction to a message, likewise."""
+    absent = dict.fromkeys(("detected_lang", "translations", "reply"))
+    return {"chat": "", "id": reaction_id, **absent, "emoji": emoji, "reaction": message_id, "media": [], "links": []}
 
 
 def mesh_object(mesh: SimulatedMesh, server: str, options: FaultOptions) -> dict[str, Any]:

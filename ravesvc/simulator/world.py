@@ -284,15 +284,20 @@ class World:
     # Chat.
 
     def relay_chat(self, mesh: SimulatedMesh, sender: SimulatedUser, data: Mapping[str, Any]) -> str:
-        """Send a chat message to all joined sockets, the sender's included; returns the id that it has there."""
+        """Send a chat message or reaction to all joined sockets, the sender's included; returns its id there."""
         message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
         frame = serializers.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
         for _ in range(int(min(self.options.chat_copies, MAX_CHAT_COPIES))):
             for peer in mesh.peers.values():
                 if peer.joined:
                     (peer.echo if peer.user.peer_id == sender.peer_id else peer.send)(frame)
-        facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply"), "media": _media(data)}
-        self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts)
+        if data.get("reaction"):
+            reaction = {"id": message_id, "emoji": data["emoji"], "to": data["reaction"]}
+            self.log.record("reaction", mesh=mesh.id, user=sender.handle, **reaction)
+        else:
+            facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply"), "media": _media(data)}
+            mentions = [str(user["handle"]) for user in data.get("user_metas") or ()]
+            self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts, mentions=mentions)
         return str(message_id)
 
     def send_chat(
@@ -306,16 +311,13 @@ class World:
     ) -> str:
         """A simulated user, who joins first if necessary, writes a chat message; returns its id."""
         self.join(mesh, [user])
-        data: dict[str, Any] = {
-            "chat": text,
-            "id": str(uuid.uuid4()),
-            "detected_lang": "en",
-            "translations": {},
-            "reply": reply,
-            "media": [],
-            "user_metas": [{"handle": u.handle, "id": serializers.user_id(u.id, self.options)} for u in mentions],
-        }
+        data = serializers.chat(str(uuid.uuid4()), text, reply, mentions, self.options)
         return self.relay_chat(mesh, user, data)
+
+    def send_reaction(self, mesh: SimulatedMesh, user: SimulatedUser, emoji: str, message_id: str) -> str:
+        """A simulated user, who joins first if necessary, reacts to a message; returns the id of the reaction."""
+        self.join(mesh, [user])
+        return self.relay_chat(mesh, user, serializers.reaction(str(uuid.uuid4()), emoji, message_id))
 
     def replies_to(self, message_id: str, since: int) -> list[dict[str, Any]]:
         """The chat events after `since` that reply to a message."""

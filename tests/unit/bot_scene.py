@@ -19,7 +19,7 @@ from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media
 from ravesvc.common.token_bucket import Rate
 from ravesvc.room.changes import RoomState
-from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.chat import ChatMessage, Mention, Reaction
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.testing import FakeHttp, FakeRave, FakeService
 
@@ -51,6 +51,9 @@ class Room:
     ) -> str:
         self._said.put_nowait((text, reply_to))
         return f"own{next(self._ids)}"
+
+    async def send_reaction(self, reaction: Reaction) -> None:
+        self._said.put_nowait((reaction.emoji, reaction.to))
 
     async def typing(self) -> None: ...
 

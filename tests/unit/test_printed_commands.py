@@ -97,12 +97,13 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = manual.programs((manual.ROOT / "docs/commands.md").read_text())
-    roll, team, coin, checks, praise, order, ordering, points, fact, asking, welcome, stretch, trial = programs
+    roll, team, coin, checks, praise, vote, order, ordering, points, fact, asking, welcome, stretch, trial = programs
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
     (tmp_path / "coin.py").write_text(coin)
     (tmp_path / "checks.py").write_text(checks)
     (tmp_path / "praise.py").write_text(praise)
+    (tmp_path / "vote.py").write_text(vote)
     (tmp_path / "order.py").write_text(order)
     (tmp_path / "points.py").write_text(points)
     (tmp_path / "fact.py").write_text(fact)
@@ -132,6 +133,12 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             room.load("praise.py")
             assert await room.say("?praise @Ann", user="Bob") == ["Well done @Ann, says @Bob"]
             assert [mention.handle for mention in room.mentions] == ["Ann", "Bob"]
+            room.load("vote.py")
+            assert await room.say("?vote") == ["Pizza? React with 👍 or 👎"]
+            assert room.reactions == [("👍", "?vote")]
+            assert await room.react("👍", user="Bob") == ["Bob is for it"]
+            assert await room.react("👍", user="Bob") == []
+            assert await room.react("👍", user="Bob", to="Pizza? React with 👍 or 👎") == ["Bob is for it"]
             room.load("points.py")
             assert await room.say("?points") == ["No points yet"]
             assert await room.say("?point") == ["1 of 1 points are yours"]

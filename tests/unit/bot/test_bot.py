@@ -18,7 +18,7 @@ from ravesvc.bot.text import duration
 from ravesvc.common.token_bucket import Rate
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import Change, RoomKnown, RoomState, UsersJoined, UsersLeft, VideoEnded
-from ravesvc.room.chat import Mention
+from ravesvc.room.chat import Mention, Reaction
 from ravesvc.room.playback import Playback
 from ravesvc.room.server_clock import ServerClock
 from tests.unit.bot_scene import ANN, BOB, BOT, DEVICE, MANY, OTHER_BOT, Room, Scene, incident
@@ -494,6 +494,79 @@ async def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(
         assert (await events.get()).user_id == ANN
         assert caplog.text.count("a handler of on_user_join failed") == 2
         assert scene.room.silent
+
+
+async def test_a_reaction_is_an_event_of_its_own_and_answered_where_it_is_to() -> None:
+    scene = Scene()
+    messages, reactions = listening(scene, EventKind.MESSAGE), listening(scene, EventKind.REACTION)
+
+    async with scene.running():
+        scene.say("", OTHER_BOT, reaction=Reaction("👍", "own0"))
+        scene.say("", BOT, reaction=Reaction("👍", "own0"))
+        scene.say("", reaction=Reaction("👍", "own0"))
+        event = await reactions.get()
+        assert (event.emoji, event.reacted_to, event.user_id, event.message) == ("👍", "own0", ANN, None)
+        assert (event.replies_to_bot, event.is_reaction_to("own0"), event.is_reaction_to("own1")) == (
+            True,
+            True,
+            False,
+        )
+        await event.react("❤️")
+        assert await scene.room.heard() == ("❤️", "own0")
+        await event.reply("Thanks")
+        assert await scene.room.heard() == ("Thanks", "own0")
+        scene.say("", BOB, reaction=Reaction("👎", "m7"))
+        event = await reactions.get()
+        assert (event.user_id, event.replies_to_bot, event.is_reaction_to("own0")) == (BOB, False, False)
+        scene.say("hi")
+        event = await messages.get()
+        await event.react("👍")
+        assert await scene.room.heard() == ("👍", event.message and event.message.id)
+        await event.react("👍", to="own3")
+        assert await scene.room.heard() == ("👍", "own3")
+        assert (event.emoji, event.is_reaction_to("own0"), reactions.empty(), messages.empty()) == (
+            "",
+            False,
+            True,
+            True,
+        )
+
+
+async def test_two_bots_that_react_to_each_other_end_by_themselves() -> None:
+    scene = Scene()
+
+    @scene.registry.on(EventKind.REACTION)
+    async def react(event: Event) -> None:
+        await event.react("👍")
+
+    async with scene.running():
+        for count in range(20):
+            scene.now += 1
+            scene.say("", reaction=Reaction("👍", "m1"))
+            said, reply_to = await scene.room.heard()
+            if said != "👍":
+                assert (count, reply_to) == (8, "m1")
+                assert said.startswith("This looks like two bots")
+                break
+        else:
+            pytest.fail("it never ends")
+        scene.say("", reaction=Reaction("👍", "m1"))
+        await scene.bot.settle()
+        assert scene.room.silent
+
+
+async def test_users_who_react_to_one_message_are_no_bot() -> None:
+    scene = Scene()
+
+    @scene.registry.on(EventKind.REACTION)
+    async def count(event: Event) -> None:
+        await event.send("One more")
+
+    async with scene.running():
+        for user in range(10, 50):
+            scene.now += 1
+            scene.say("", user, reaction=Reaction("👍", "own0"))
+            assert await scene.room.heard() == ("One more", None)
 
 
 async def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from ravesvc.bot.outbox import Outbox
 from ravesvc.common.picture import Media
 from ravesvc.common.token_bucket import Rate
 from ravesvc.errors import Code, RaveError
-from ravesvc.room.chat import Mention
+from ravesvc.room.chat import Mention, Reaction
 
 WIDE = CommandLimits(outgoing_rate=Rate(1000, 1.0), max_message_chars=20, max_queued_messages=4)
 
@@ -46,6 +46,9 @@ class Room:
             raise self.errors[text]
         self.calls.append((text, reply_to, *(m.handle for m in mentions), *(m.url for m in media)))
         return f"id{next(self._ids)}"
+
+    async def send_reaction(self, reaction: Reaction) -> None:
+        self.calls.append((reaction.emoji, reaction.to))
 
     async def typing(self) -> None:
         self.calls.append("typing")
@@ -301,3 +304,21 @@ def test_a_message_carries_whom_it_names_in_one_piece_or_is_not_sent() -> None:
         assert len(room.calls) == 2
 
     run(body)
+
+
+def test_a_reaction_keeps_its_turn_and_the_rate_and_is_not_typed() -> None:
+    async def body(outbox: Outbox, room: Room, time: Time) -> None:
+        await asyncio.gather(outbox.send("a"), outbox.react("m1", "👍"), outbox.react("m2", "👎"))
+        assert room.calls == ["typing", ("a", None), "stop", ("👍", "m1"), ("👎", "m2")]
+        assert time.slept[0] == 1.5
+        assert sum(time.slept) == pytest.approx(2.5)
+        for message_id, emoji in (("m1", "like"), ("m1", "👍👍"), ("m1", ""), ("", "👍"), (None, "👍")):
+            with pytest.raises(RaveError) as caught:
+                await outbox.react(message_id, emoji)
+            assert caught.value.code is Code.INVALID_ARGUMENT
+        outbox.detach()
+        with pytest.raises(RaveError) as caught:
+            await outbox.react("m1", "👍")
+        assert caught.value.code is Code.CLOSED
+
+    run(body, typing_delay=1.5, limits=CommandLimits(outgoing_rate=Rate(1, 1.0)))

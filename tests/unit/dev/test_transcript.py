@@ -45,3 +45,8 @@ def test_what_is_about_no_room_is_not_told() -> None:
 def test_what_the_program_says_is_no_message() -> None:
     assert transcript.notice("one\ntwo") == "* one\n  two"
     assert transcript.trouble("") == "! "
+
+
+def test_a_reaction_is_told() -> None:
+    event = {"type": "reaction", "mesh": "m", "user": "bob", "emoji": "👍", "to": "i"}
+    assert transcript.told(event, "m", str.title) == "* Bob reacts with 👍"

@@ -6,7 +6,16 @@ import pytest
 
 from ravesvc.common.picture import Media
 from ravesvc.errors import Code, RaveError
-from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
+from ravesvc.room.chat import (
+    ChatMessage,
+    Mention,
+    OwnMessages,
+    Reaction,
+    chat_data,
+    is_emoji,
+    parse_chat,
+    reaction_data,
+)
 
 PEER = "900000002_0123456789abcdef0123456789abcdef"
 
@@ -142,3 +151,48 @@ def test_only_so_many_media_of_a_bounded_length_are_read() -> None:
     media = parse_chat(data(media=[{"url": "u" * 5000, "mime": "a\nb\ud800"}] * 1000)).media
     assert len(media) == 16
     assert media[0] == Media("u" * 2000, "a?b?")
+
+
+@pytest.mark.parametrize("emoji", ["👍", "👍🏽", "❤️", "❤", "‼️", "🇩🇪", "1️⃣", "👨‍👩‍👧‍👦", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "🏳️‍🌈", "👩🏽‍🚀", "🫠"])
+def test_an_emoji(emoji: str) -> None:
+    assert is_emoji(emoji)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1", "👍👍", "👍 ", "👍a", ":+1:", "\u200d", "👍\u200d", "👍" + "\U000e0067" * 20, "Ж", "漢"]
+)
+def test_no_emoji(text: str) -> None:
+    assert not is_emoji(text)
+
+
+def test_a_reaction_is_known_by_what_it_is_to() -> None:
+    sent = reaction_data("r1", Reaction("👍", "m1"))
+    message = parse_chat({**sent, "from": PEER})
+    assert (message.id, message.text, message.reaction, message.answered_as) == ("r1", "", Reaction("👍", "m1"), "m1")
+    assert message.sender == parse_chat(data()).sender
+
+
+@pytest.mark.parametrize(
+    "fields", [{"reaction": None, "emoji": None}, {"reaction": "", "emoji": "👍"}, {"reaction": "m0", "chat": "text"}]
+)
+def test_a_message_that_names_reactions_is_none(fields: dict[str, Any]) -> None:
+    message = parse_chat(data(**fields))
+    assert (message.reaction, message.answered_as) == (None, "m1")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"emoji": "like"}, {"emoji": None}, {"emoji": 5}, {"emoji": "👍" * 9}, {"reaction": 5}, {"reaction": "x" * 129}],
+)
+def test_a_reaction_of_another_kind_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RaveError) as caught:
+        parse_chat(data(**{"chat": "", "emoji": "👍", "reaction": "m0", **fields}))
+    assert caught.value.code is Code.BAD_DATA
+
+
+def test_others_know_a_message_by_the_id_that_the_server_gave_it() -> None:
+    own = OwnMessages()
+    own.remember("a")
+    assert (own.shown_as("a"), own.shown_as("other")) == ("a", "other")
+    own.remember("theirs", "a")
+    assert own.shown_as("a") == own.shown_as("theirs") == "theirs"

@@ -18,7 +18,7 @@ from ravesvc.common.token_bucket import Rate
 from ravesvc.errors import Code, RaveError
 from ravesvc.room import chat_form, connection
 from ravesvc.room.changes import PlaybackChanged, RoomKnown, UserKicked, VideoEnded, VotesChanged
-from ravesvc.room.chat import ChatMessage, Mention, OwnMessages
+from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, Reaction
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import CloseKind
 from ravesvc.room.peer import Timings
@@ -295,6 +295,55 @@ async def test_the_echo_may_have_another_id_and_is_not_passed_on(authority: Auth
         assert room.is_own(message_id)
         assert room.ids_of("server's") == room.ids_of(message_id) == {"server's", message_id}
     assert "server's" in own
+
+
+async def test_a_reaction_goes_out_once_and_its_echo_is_no_message(authority: Authority) -> None:
+    frames: list[dict[str, Any]] = []
+
+    async def echo(guest: Guest) -> None:
+        while True:
+            frame = await guest.receive()
+            frames.append(frame)
+            data = frame["data"]
+            if data.get("emoji"):
+                await guest.notify("chatMessage", **{**data, "from": SESSION.peer_id})
+                await guest.say("", emoji="👎", reaction="m0")
+            else:
+                await guest.grant(frame)
+
+    listener, own = Listener(), OwnMessages()
+    forms = ChatForms(None, time.monotonic)
+    own.remember("theirs", "mine")
+    async with opened(authority, echo, listener, own_messages=own, chat_forms=forms) as room:
+        await room.chat("hi")
+        waited_for = forms.next_due
+        await room.send_reaction(Reaction("👍", "m0"))
+        await room.send_reaction(Reaction("👍", "mine"))
+        assert await listener.next() == ("chat", "")
+        # The message still waits for its echo, which the one of the reaction is not.
+        assert (forms.next_due, forms.known, forms.unshown) == (waited_for, False, 0)
+    _message, first, second = frames
+    assert (first["request"], first["notification"], first["method"]) == (True, True, "chatMessage")
+    assert (first["data"]["chat"], first["data"]["emoji"], first["data"]["reaction"]) == ("", "👍", "m0")
+    assert second["data"]["reaction"] == "theirs"
+    assert len({each["data"]["id"] for each in frames}) == 3
+
+
+async def test_a_reaction_is_said_in_the_form_that_the_server_takes(authority: Authority) -> None:
+    notified = asyncio.Event()
+
+    async def refuse(guest: Guest) -> None:
+        while (frame := await guest.receive()).get("request"):
+            await guest.send(response=True, id=frame["id"], ok=False, errorCode=400, errorReason="not a notification")
+        notified.set()
+        await guest.hold()
+
+    async with opened(authority, refuse) as room:
+        await room.send_reaction(Reaction("👍", "m0"))
+        await notified.wait()
+    with pytest.raises(RaveError) as caught:
+        await room.send_reaction(Reaction("👍", "m0"))
+    assert caught.value.code is Code.CLOSED
 
 
 def test_a_server_that_shows_notifications_alone_is_learned(

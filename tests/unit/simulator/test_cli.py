@@ -152,6 +152,14 @@ def test_who_is_mentioned(cli: Cli, served: Served, monkeypatch: pytest.MonkeyPa
     assert said == [["bea", "cy"], []]
 
 
+def test_a_user_reacts(cli: Cli, served: Served) -> None:
+    (mesh,) = served.control.create()
+    assert cli("react", mesh, "👍") == (1, ["rave-simulator: the bot has said nothing to react to"])
+    assert cli("react", mesh, "👍", "--user", "bea", "--to", "m1") == (0, [])
+    (event,) = (each for each in served.control.events() if each["type"] == "reaction")
+    assert (event["user"], event["emoji"], event["to"]) == ("bea", "👍", "m1")
+
+
 def test_violations_decide_the_exit_status(cli: Cli, served: Served) -> None:
     assert cli("violations") == (0, [])
     served.call("GET", "/nothing")

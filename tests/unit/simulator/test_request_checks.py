@@ -11,6 +11,7 @@ from ravesvc.simulator.request_checks import (
     MojoChecks,
     ParseChecks,
     bearer,
+    chat_mistake,
     request_hash,
     socket_mismatches,
 )
@@ -196,3 +197,40 @@ def test_without_headers_all_that_must_be_there_is_missed(checks: Checks, count:
 
 def test_without_a_header_there_is_no_token() -> None:
     assert bearer({}) == ""
+
+
+SAID = {"chat": "@ann hi", "id": "i", "detected_lang": "en", "translations": {}}
+REACTED = {"chat": "", "id": "i", "detected_lang": None, "translations": None, "emoji": "👍", "reaction": "m"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SAID,
+        {**SAID, "user_metas": [{"handle": "ann", "id": 5}], "media": None},
+        {**SAID, "user_metas": [{"handle": "ann", "id": "5"}], "reaction": None},
+        REACTED,
+        {**REACTED, "media": [], "links": [], "reply": None},
+    ],
+)
+def test_a_chat_message_without_a_mistake(data: dict[str, object]) -> None:
+    assert chat_mistake(data) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        ({**SAID, "chat": None}, "without chat"),
+        ({**SAID, "translations": None}, "without translations"),
+        ({**SAID, "media": [{"url": "x"}]}, "media"),
+        ({**SAID, "user_metas": [{"handle": "bob", "id": 5}]}, "user_metas"),
+        ({**SAID, "user_metas": [{"handle": "ann", "id": "me"}]}, "user_metas"),
+        ({**SAID, "user_metas": [5]}, "user_metas"),
+        ({**REACTED, "emoji": None}, "reaction without emoji"),
+        ({**REACTED, "emoji": "two words"}, "reaction without one emoji"),
+        ({**REACTED, "reaction": 5}, "reaction without reaction"),
+        ({**REACTED, "chat": "hi", "media": [1]}, "reaction with chat, media"),
+    ],
+)
+def test_what_is_wrong_with_a_chat_message(data: dict[str, object], mistake: str) -> None:
+    assert mistake in chat_mistake(data)

@@ -253,6 +253,30 @@ async def test_chat_reaches_everybody_and_its_sender(served: Served, mesh: str) 
     assert words(served) == []
 
 
+async def test_reactions_go_both_ways(served: Served, mesh: str) -> None:
+    reaction = {"chat": "", "id": "r", "emoji": "👍", "reaction": CHAT["id"]}
+    async with served.open(mesh) as ws:
+        await joined(ws)
+        with pytest.raises(RaveError, match="nothing to react to"):
+            await in_thread(served.control.react, mesh, "👍")
+        await notify(ws, "chatMessage", **CHAT)
+        assert (await receive(ws))["data"]["chat"] == "hello"
+        await notify(ws, "chatMessage", **reaction)
+        assert (await receive(ws))["data"] == {**reaction, "from": served.session.peer_id}
+        assert await in_thread(served.control.react, mesh, "👎") == []
+        seen = (await until(ws, "chatMessage"))["from"], (await in_thread(served.control.events))[-1]
+        await notify(ws, "chatMessage", **{**reaction, "emoji": ""})
+        await ask(ws, "clientPing")
+    assert (seen[1]["type"], seen[1]["user"], seen[1]["emoji"], seen[1]["to"]) == (
+        "reaction",
+        "ann",
+        "👎",
+        CHAT["id"],
+    )
+    assert seen[0] != served.session.peer_id
+    assert words(served) == ["reaction without emoji"]
+
+
 @pytest.mark.parametrize(
     ("form", "request_is", "notified"),
     [("both", (True, 1), 1), ("request", (True, 1), 0), ("notification", (True, 0), 1), ("refusing", (False, 0), 1)],

@@ -44,12 +44,12 @@ def main() -> int:
 
 async def _load(path: Path) -> Registry:
     # In an event loop, as in a bot: a file may start tasks.
-    if path.suffix != ".py" or path.name.startswith("."):
-        what = f"{path}: bots load files whose names end with .py and do not begin with a dot"
-        raise RaveError(Code.BAD_FILE, what)
-    content = plugins.read_file(path)
+    if not plugins.is_plugin(path):
+        what = f"{path}: bots load files whose names end with .py and do not begin with a dot or _"
+        raise RaveError(Code.BAD_FILE, what, hint="check a file that imports it" if path.suffix == ".py" else "")
+    file = plugins.FileWithHelpers.read(path)
     _give_up_rights()
-    return plugins.execute(path, content, built_in_commands().owners())
+    return file.execute(built_in_commands().owners())
 
 
 def _give_up_rights() -> None:

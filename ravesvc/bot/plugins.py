@@ -7,6 +7,7 @@ else: its previous version stays, all other files work, and the error with its f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -17,11 +18,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command import Registry
+from ravesvc.bot.plugin_helpers import PREFIX as HELPER_PREFIX
+from ravesvc.bot.plugin_helpers import PluginHelper, PluginModules, find, read_helpers
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks, watch_tasks
 from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import AlarmTimeout
@@ -213,18 +216,25 @@ class PluginLoader:
             if not self._directory.exists():
                 return
             _require_owner(self._directory.stat(), self._owners)
-            found = [path for path in self._directory.iterdir() if path.suffix == ".py"]
-            paths = sorted(path for path in found if not path.name.startswith("."))
+            paths = sorted(path for path in self._directory.iterdir() if is_plugin(path))
         except (OSError, RaveError) as error:
             self._record_load_error(str(self._directory), f"{self._directory}: {_read_failure(error)}")
             paths = [Path(source) for source in self._loaded if Path(source).parent == self._directory]
         for path in paths:
             try:
-                yield _file(path, _read(path, self._owners))
+                content = _read(path, self._owners)
+                yield _file(path, content, read_helpers(content, self._find_helper, self._read_helper))
             except (OSError, RaveError) as error:
                 self._record_load_error(str(path), f"{path}: {_read_failure(error)}")
                 if loaded := self._loaded.get(str(path)):
                     yield _FoundCommands(str(path), "", loaded.edition, loaded.version, _do_nothing)
+
+    def _find_helper(self, name: str) -> Path | None:
+        return find(name, [self._directory])
+
+    def _read_helper(self, path: Path) -> bytes:
+        with _naming(path):
+            return _read(path, self._owners)
 
     def _modules(self, entry_points: Iterable[EntryPoint]) -> Iterator[_FoundCommands]:
         # A package may name a module twice.
@@ -248,29 +258,53 @@ class PluginLoader:
             self._on_errors(errors)
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a file of plugins, of any owner. Raises `RaveError` (BadFile) with its path."""
-    try:
-        return _read_content(path)[0]
-    except (OSError, RaveError) as error:
-        raise RaveError(Code.BAD_FILE, f"{path}: {_read_failure(error)}") from error
+def is_plugin(path: Path) -> bool:
+    """Whether bots load a file of this name."""
+    return path.suffix == ".py" and not path.name.startswith((".", HELPER_PREFIX))
 
 
-def execute(path: Path, content: bytes, taken: Mapping[str, str]) -> Registry:
-    """What a file with this content registers, which may have none of the commands in `taken`.
+class FileWithHelpers(NamedTuple):
+    """A file of plugins with the helpers that it imports, of any owner, from its directory."""
 
-    Raises `RaveError` (BadFile) with file and line of what is wrong.
-    """
-    return _execute(_file(path, content), taken)
+    path: Path
+    content: bytes
+    helpers: Mapping[str, PluginHelper]
+
+    @classmethod
+    def read(cls, path: Path) -> FileWithHelpers:
+        """Read them. Raises `RaveError` (BadFile) with the path of what can't be read."""
+        content = _read_anyones(path)
+        return cls(path, content, read_helpers(content, lambda name: find(name, [path.parent]), _read_anyones))
+
+    def execute(self, taken: Mapping[str, str]) -> Registry:
+        """What the file registers, which may have none of the commands in `taken`.
+
+        Raises `RaveError` (BadFile) with file and line of what is wrong.
+        """
+        return _execute(_file(*self), taken)
 
 
 def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
-    """What one file registers, which may have none of the commands in `taken`. Raises what the file raises."""
+    """The same for the file at a path. Raises what the file raises, and `RaveError` (BadFile) if it can't be read."""
     registry = Registry(str(path), taken)
     watch_tasks()
     with registering(registry):
-        _file(path, path.read_bytes()).execute(registry.tasks)
+        _file(*FileWithHelpers.read(path)).execute(registry.tasks)
     return registry
+
+
+def _read_anyones(path: Path) -> bytes:
+    with _naming(path):
+        return _read_content(path)[0]
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Within it what keeps the file from being read raises `RaveError` (BadFile) with its path."""
+    try:
+        yield
+    except (OSError, RaveError) as error:
+        raise RaveError(Code.BAD_FILE, f"{path}: {_read_failure(error)}") from error
 
 
 def _execute(found: _FoundCommands, taken: Mapping[str, str]) -> Registry:
@@ -329,27 +363,18 @@ def _require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
         raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")
 
 
-def _file(path: Path, content: bytes) -> _FoundCommands:
+def _file(path: Path, content: bytes, helpers: Mapping[str, PluginHelper]) -> _FoundCommands:
     name = f"rave_commands_{path.stem}"
+    # All of it: a change of a helper is one of the plugin.
+    edition = b"\0".join(
+        [content, *(part for key, each in sorted(helpers.items()) for part in (key.encode(), each.content))]
+    )
 
     def execute(tasks: PluginTasks) -> None:
-        module = ModuleType(name)
-        module.__file__ = str(path)
-        module.__dict__[OWNER] = tasks
-        code = compile(content, str(path), "exec", dont_inherit=True)
-        # Where dataclasses and others look for the module of a class.
-        before = sys.modules.get(name)
-        sys.modules[name] = module
-        try:
-            exec(code, module.__dict__)  # noqa: S102 - root's code, as was made sure of
-        except BaseException:
-            del sys.modules[name]
-            if before:
-                sys.modules[name] = before
-            raise
+        PluginModules(name, path, helpers, tasks).execute(content)
 
-    version = hashlib.blake2b(content, digest_size=_VERSION_BYTES).hexdigest()
-    return _FoundCommands(str(path), name, content, version, execute)
+    version = hashlib.blake2b(edition, digest_size=_VERSION_BYTES).hexdigest()
+    return _FoundCommands(str(path), name, edition, version, execute)
 
 
 def _module(entry_point: EntryPoint) -> _FoundCommands:

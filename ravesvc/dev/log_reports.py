@@ -42,6 +42,10 @@ class LogReports(logging.Handler):
         # The last failure of each file. A bot that starts reads all files twice.
         self._failures: dict[str, str] = {}
 
+    def add(self, copy: Path, given: str) -> None:
+        """Another file of the author, in the words of the author."""
+        self._files[str(copy)] = given
+
     def saved(self, copy: Path) -> None:
         """There is a new version of a file: tell what becomes of it, also if that was told before."""
         self._failures.pop(str(copy), None)

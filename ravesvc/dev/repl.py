@@ -194,8 +194,10 @@ class Repl:
                 if file.bring_up_to_date():
                     self._reports.saved(file.copy)
                     changed = True
-            except OSError as e:
-                self._reports.unreadable(file.copy, e.strerror or str(e))
+                for copy, path in file.helpers.items():
+                    self._reports.add(copy, str(Path(file.given).with_name(path.name)))
+            except (OSError, RaveError) as e:
+                self._reports.unreadable(file.copy, (isinstance(e, OSError) and e.strerror) or str(e))
         return changed
 
     def _happened(self, event: dict[str, Any], mesh: str) -> None:
@@ -233,8 +235,10 @@ class Repl:
     async def _watching(self) -> AsyncIterator[None]:
         edits = Settled(self._load_edited)
         # Elsewhere than on Linux, what was saved is loaded with the next line.
-        watched = self._files if sys.platform == "linux" else []
-        watches = [FileWatch(file.path, edits.edited) for file in watched]
+        files = self._files if sys.platform == "linux" else []
+        # Likewise a helper that a file has begun to import only now.
+        paths = {path for file in files for path in (file.path, *file.helpers.values())}
+        watches = [FileWatch(path, edits.edited) for path in sorted(paths)]
         try:
             for watch in watches:
                 await watch.start()

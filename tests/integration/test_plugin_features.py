@@ -12,7 +12,7 @@ import pytest
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Site, eventually
 from tests.integration.manual import programs
-from tests.integration.test_admins import says
+from tests.integration.test_admins import says, user_id
 from tests.integration.test_plugins import drop, refresh
 
 DIRECTORY = names.COMMANDS_DIRECTORY
@@ -60,6 +60,59 @@ def test_a_command_asks_and_goes_on_with_the_answers(shared_site: Site, meshes: 
     assert hears("ann", "tea") == ["2 tea, coming up"]
     assert hears("ann", "?quiz") == ["What is 6 times 7?"]
     assert hears("bob", "42") == ["Bob has it!"]
+
+
+def test_a_bot_mentions_reacts_and_sees_reactions(shared_site: Site, meshes: list[str]) -> None:
+    """With the commands that docs/commands.md prints."""
+    site, (mesh, _) = shared_site, meshes
+    drop(site, "praise.py", printed("praise"))
+    drop(site, "vote.py", printed("vote"))
+    refresh(site)
+    seen = site.control.events()[-1]["seq"]
+    bob = user_id(site, mesh, "bob")
+    assert says(site, mesh, "ann", f"?praise {bob}") == "Well done @Bob, says @Ann"
+    (mentions,) = [
+        each["mentions"] for each in site.control.events(seen) if each.get("user") == "botty" and "mentions" in each
+    ]
+    assert mentions == ["Bob", "Ann"]
+    assert site.control.chat(mesh, "?vote", user="bob", wait=15, answers=None) == ["Pizza? React with 👍 or 👎"]
+    asked, reacted = [
+        each for each in site.control.events(seen) if each.get("user") != "botty" or each["type"] == "reaction"
+    ][-2:]
+    assert (asked["text"], reacted["emoji"], reacted["to"]) == ("?vote", "👍", asked["id"])
+    assert site.control.react(mesh, "👍", user="bob", wait=15) == ["Bob is for it"]
+    assert site.control.react(mesh, "👎", user="ann", wait=5) == []
+    assert site.control.violations() == []
+
+
+def test_plugins_share_a_file_and_are_loaded_anew_with_it(shared_site: Site, meshes: list[str]) -> None:
+    """With the files that docs/commands.md prints."""
+    site, (mesh, _) = shared_site, meshes
+    drop(site, "darts.py", printed("dart"))
+    drop(site, "roll.py", printed("roll"))
+    helper = next(each for each in programs((CHECKOUT / "docs/commands.md").read_text()) if "async def add(" in each)
+    drop(site, "_scores.py", helper)
+    refresh(site)
+    assert re.fullmatch("You have [0-9]+", says(site, mesh, "ann", "?dart"))
+    listed = versions(site)
+    assert set(listed) == {"darts.py", "roll.py"}
+    drop(site, "_scores.py", helper.replace("score + points", "-1"))
+    refresh(site)
+    assert says(site, mesh, "ann", "?dart") == "You have -1"
+    after = versions(site)
+    assert after["darts.py"] != listed["darts.py"]
+    assert after["roll.py"] == listed["roll.py"]
+    drop(site, "_scores.py", "1 +")
+    refreshed = site.sh("ravectl refresh", check=False)
+    assert f"{DIRECTORY}/_scores.py, line 1: SyntaxError" in refreshed
+    assert says(site, mesh, "ann", "?dart") == "You have -1"
+    assert "SyntaxError" in site.sh(f"ravectl plugin check {DIRECTORY}/darts.py", check=False)
+
+
+def versions(site: Site) -> dict[str, str]:
+    """That of each file of plugins."""
+    rows = [line.split() for line in site.sh("ravectl plugin list").splitlines()[1:]]
+    return {source.removeprefix(f"{DIRECTORY}/"): version for source, version, *_ in rows}
 
 
 WINNERS = """

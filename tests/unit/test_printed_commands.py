@@ -97,7 +97,24 @@ def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = manual.programs((manual.ROOT / "docs/commands.md").read_text())
-    roll, team, coin, checks, praise, vote, order, ordering, points, fact, asking, welcome, stretch, trial = programs
+    (
+        roll,
+        team,
+        coin,
+        checks,
+        praise,
+        vote,
+        order,
+        ordering,
+        points,
+        fact,
+        asking,
+        welcome,
+        stretch,
+        scores,
+        darts,
+        trial,
+    ) = programs
     (tmp_path / "roll.py").write_text(roll)
     (tmp_path / "team.py").write_text(team)
     (tmp_path / "coin.py").write_text(coin)
@@ -109,6 +126,8 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "fact.py").write_text(fact)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
+    (tmp_path / "_scores.py").write_text(scores)
+    (tmp_path / "darts.py").write_text(darts)
     monkeypatch.chdir(tmp_path)
     exec(trial, {})
     exec(ordering, {})
@@ -139,6 +158,8 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.react("👍", user="Bob") == ["Bob is for it"]
             assert await room.react("👍", user="Bob") == []
             assert await room.react("👍", user="Bob", to="Pizza? React with 👍 or 👎") == ["Bob is for it"]
+            room.load("darts.py")
+            assert re.fullmatch("You have [0-9]+", (await room.say("?dart"))[0])
             room.load("points.py")
             assert await room.say("?points") == ["No points yet"]
             assert await room.say("?point") == ["1 of 1 points are yours"]
@@ -166,7 +187,12 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
     places = [manual.ROOT, manual.ROOT / "ravesvc", manual.ROOT / "ravesvc/orchestrator"]
     places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration", manual.ROOT / "docs"]
     for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
-        assert any((place / name).is_file() for place in places) or name in ("fact.py", "order.py", "roll.py"), name
+        assert any((place / name).is_file() for place in places) or name in (
+            "fact.py",
+            "order.py",
+            "roll.py",
+            "_scores.py",
+        ), name
 
 
 @pytest.mark.process

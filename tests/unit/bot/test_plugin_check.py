@@ -78,7 +78,7 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["fun.txt", ".fun.py", "fun"])
+@pytest.mark.parametrize("name", ["fun.txt", ".fun.py", "_fun.py", "fun"])
 def test_a_file_that_no_bot_looks_at_is_told(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -98,3 +98,14 @@ def test_no_text_of_a_file_reaches_the_terminal_as_it_is(
     out, err = capsys.readouterr()
     assert "?[2J.py" in out + err
     assert "\x1b" not in out + err
+
+
+def test_what_a_file_imports_is_checked_with_it(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(f"import _fun\n{PLUGIN}")
+    (file.parent / "_fun.py").write_text("1 +")
+    assert main() == 1
+    assert capsys.readouterr().err.startswith(f"{file.parent / '_fun.py'}, line 1: SyntaxError")
+    (file.parent / "_fun.py").write_text("")
+    assert main() == 0

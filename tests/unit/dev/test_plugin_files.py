@@ -95,3 +95,27 @@ def test_what_may_not_be_read_is_refused(author: Path, copies: Path, monkeypatch
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(RaveError, match=r"you may not read roll\.py"):
         plugin_files(["roll.py"], copies)
+
+
+def test_what_a_file_imports_comes_and_goes_with_it(author: Path, copies: Path) -> None:
+    (author / "_scores.py").write_text("import _sums")
+    (author / "_sums.py").write_text("")
+    (author / "_other.py").write_text("")
+    (author / "roll.py").write_text("import _scores")
+    file = PluginFile("roll.py", copies)
+    assert file.bring_up_to_date()
+    assert sorted(each.name for each in copies.iterdir()) == ["_scores.py", "_sums.py", "roll.py"]
+    assert file.helpers == {copies / name: author / name for name in ("_scores.py", "_sums.py")}
+    assert not file.bring_up_to_date()
+    (author / "_sums.py").write_text("total = 0")
+    assert file.bring_up_to_date()
+    assert (copies / "_sums.py").read_text() == "total = 0"
+    (author / "_scores.py").write_text("")
+    assert file.bring_up_to_date()
+    assert sorted(each.name for each in copies.iterdir()) == ["_scores.py", "roll.py"]
+
+
+def test_a_file_that_others_import_is_none_to_load(author: Path, copies: Path) -> None:
+    (author / "_scores.py").write_text("")
+    with pytest.raises(RaveError, match="begin with no dot or _"):
+        plugin_files(["_scores.py"], copies)

@@ -75,6 +75,8 @@ SECRET_PREFIX = "secret-"  # noqa: S105 - none itself
 
 # Where operators put commands of their own: files, or modules of packages that name this entry point group.
 COMMANDS_DIRECTORY = "/etc/rave/commands.d"
+# What operators install with pip for plugins, without touching what Debian has installed.
+LIBRARIES_DIRECTORY = "/usr/local/lib/rave-orchestrator/python"
 COMMANDS_GROUP = "ravesvc.commands"
 
 _MESH_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

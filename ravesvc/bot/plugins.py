@@ -56,12 +56,14 @@ class Sources(NamedTuple):
         owners: the users, besides root, who may own the files: the user who runs the bots without the service.
         registries: what the program has registered that the bots are a part of.
         secrets: what the operator hands over to plugins, by name.
+        libraries: has modules that plugins may import, of the same owners; it need not exist. None for no such place.
     """
 
     directory: Path
     owners: frozenset[int] = frozenset()
     registries: tuple[Registry, ...] = ()
     secrets: Mapping[str, str] = MappingProxyType({})
+    libraries: Path | None = None
 
 
 class Runs(Protocol):
@@ -115,6 +117,7 @@ class PluginLoader:
         self._directory = sources.directory
         self._owners = {_ROOT_UID} | sources.owners
         self._registries = sources.registries
+        self._libraries = sources.libraries
         self._on_errors = on_errors
         self._bot = bot
         registry.include(self._registries)
@@ -159,6 +162,7 @@ class PluginLoader:
         """Load what is new, has changed or has failed before, and drop what is gone."""
         self._load_errors.clear()
         self._runtime_errors.clear()
+        self._add_libraries()
         found = [*self._files(), *self._modules(entry_points)]
         kept = {each.source: self._loaded[each.source] for each in found if self._is_unchanged(each)}
         taken = dict(self._bot_commands)
@@ -229,6 +233,13 @@ class PluginLoader:
                 if loaded := self._loaded.get(str(path)):
                     yield _FoundCommands(str(path), "", loaded.edition, loaded.version, _do_nothing)
 
+    def _add_libraries(self) -> None:
+        if self._libraries:
+            try:
+                add_libraries(self._libraries, self._owners)
+            except RaveError as error:
+                self._record_load_error(str(self._libraries), str(error))
+
     def _find_helper(self, name: str) -> Path | None:
         return find(name, [self._directory])
 
@@ -256,6 +267,19 @@ class PluginLoader:
         if errors != self._announced_errors:
             self._announced_errors = errors
             self._on_errors(errors)
+
+
+def add_libraries(directory: Path, owners: AbstractSet[int]) -> None:
+    """Let plugins import the modules in a directory, if it exists, after all others: they replace none of those.
+
+    They must belong to one of these users, and no other may write them: `RaveError` (BadFile) names one that does not
+    fit, and then nothing in the directory can be imported. It is looked at once: what has been imported stays.
+    """
+    if str(directory) not in sys.path and directory.exists():
+        for path in (directory, *directory.rglob("*")):
+            with _naming(path):
+                _require_owner(path.stat(), owners)
+        sys.path.append(str(directory))
 
 
 def is_plugin(path: Path) -> bool:

@@ -30,7 +30,8 @@ class BusLink:
         self._worker = worker
         self.membership = BusMembership(worker.mesh, self._make_object, worker.on_new_peer)
         self.parent = ParentClient(lambda: self.membership.bus)
-        self.commands = Sources(Path(names.COMMANDS_DIRECTORY), secrets=secrets)
+        libraries = Path(names.LIBRARIES_DIRECTORY)
+        self.commands = Sources(Path(names.COMMANDS_DIRECTORY), secrets=secrets, libraries=libraries)
         self._sender = StatusSender(lambda status: notify(f"STATUS={status}"), asyncio.get_running_loop().call_later)
 
     async def join(self) -> None:

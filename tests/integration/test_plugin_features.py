@@ -5,7 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import re
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -76,10 +80,10 @@ def test_a_bot_mentions_reacts_and_sees_reactions(shared_site: Site, meshes: lis
     ]
     assert mentions == ["Bob", "Ann"]
     assert site.control.chat(mesh, "?vote", user="bob", wait=15, answers=None) == ["Pizza? React with 👍 or 👎"]
-    asked, reacted = [
-        each for each in site.control.events(seen) if each.get("user") != "botty" or each["type"] == "reaction"
-    ][-2:]
-    assert (asked["text"], reacted["emoji"], reacted["to"]) == ("?vote", "👍", asked["id"])
+    events = site.control.events(seen)
+    (asked,) = [each["id"] for each in events if each.get("text") == "?vote"]
+    (reacted,) = [each for each in events if each["type"] == "reaction"]
+    assert (reacted["user"], reacted["emoji"], reacted["to"]) == ("botty", "👍", asked)
     assert site.control.react(mesh, "👍", user="bob", wait=15) == ["Bob is for it"]
     assert site.control.react(mesh, "👎", user="ann", wait=5) == []
     assert site.control.violations() == []
@@ -107,6 +111,78 @@ def test_plugins_share_a_file_and_are_loaded_anew_with_it(shared_site: Site, mes
     assert f"{DIRECTORY}/_scores.py, line 1: SyntaxError" in refreshed
     assert says(site, mesh, "ann", "?dart") == "You have -1"
     assert "SyntaxError" in site.sh(f"ravectl plugin check {DIRECTORY}/darts.py", check=False)
+
+
+LIBRARIES = names.LIBRARIES_DIRECTORY
+MEASURE = """
+import websockets
+from measures import feet
+from ravesvc.commands import command
+
+@command("feet", "Says a length in feet.")
+async def say(context, meters: float):
+    await context.reply(f"{feet(meters)}, {hasattr(websockets, 'connect')}")
+"""
+
+
+def wheel(directory: Path, version: str, factor: float) -> Path:
+    """A library as PyPI has it, which also tries to replace one of Debian's."""
+    path = directory / f"measures-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        about = f"measures-{version}.dist-info"
+        contents = {
+            "measures/__init__.py": f"def feet(meters):\n    return round(meters * {factor}, 1)\n",
+            "websockets/__init__.py": "",
+            f"{about}/METADATA": f"Metadata-Version: 2.1\nName: measures\nVersion: {version}\n",
+            f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: none\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{about}/RECORD": "",
+        }
+        for name, content in contents.items():
+            file.writestr(name, content)
+    return path
+
+
+def test_a_plugin_imports_a_library_that_pip_has_installed_for_plugins(
+    shared_site: Site, meshes: list[str], tmp_path: Path
+) -> None:
+    """By the pip of the tests: the machine has none."""
+    site, (mesh, other) = shared_site, meshes
+
+    def install(version: str, factor: float) -> None:
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--no-index",
+            "--quiet",
+            "--root-user-action=ignore",
+            "--upgrade",
+        ]
+        target = site.machine.path(LIBRARIES)
+        subprocess.run([*pip, "--target", str(target), str(wheel(tmp_path, version, factor))], check=True, timeout=60)
+
+    drop(site, "feet.py", MEASURE)
+    try:
+        told = site.sh("ravectl refresh", check=False)
+        assert f"{DIRECTORY}/feet.py, line 3: ModuleNotFoundError: No module named 'measures'" in told
+        install("1.0", 3.3)
+        assert "is fine" in site.sh(f"ravectl plugin check {DIRECTORY}/feet.py")
+        refresh(site)
+        assert says(site, mesh, "ann", "?feet 10") == "33.0, True"
+        install("1.1", 3.28)
+        refresh(site)
+        assert says(site, mesh, "ann", "?feet 10") == "33.0, True"
+        restart(site, meshes)
+        assert says(site, other, "ann", "?feet 10") == "32.8, True"
+        site.sh(f"chown daemon {LIBRARIES}/measures/__init__.py")
+        restart(site, meshes)
+        told = site.sh("ravectl refresh", check=False)
+        assert f"{LIBRARIES}/measures/__init__.py: it does not belong to root (chown root)" in told
+        assert "feet" not in says(site, mesh, "ann", "?help")
+        assert "it does not belong to root" in site.sh(f"ravectl plugin check {DIRECTORY}/feet.py", check=False)
+    finally:
+        site.sh(f"rm -rf {LIBRARIES}")
 
 
 def versions(site: Site) -> dict[str, str]:

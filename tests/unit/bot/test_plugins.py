@@ -439,6 +439,47 @@ def test_what_is_no_module_of_a_package_is_named(site: Site, name: str) -> None:
     assert sys.modules["ravesvc"] is loaded
 
 
+# Libraries.
+
+
+@pytest.fixture
+def libraries(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    site.own = site.loader(Sources(site.directory, libraries=tmp_path / "libraries"))
+    site.write("greet.py", f"import greetings_of_all, json\nassert json.loads('1') == 1\n{GREET}")
+    return tmp_path / "libraries"
+
+
+def install(libraries: Path) -> None:
+    for path in (libraries, libraries / "greetings_of_all", libraries / "json"):
+        path.mkdir(mode=0o755)
+        (path / "__init__.py").write_text("")
+        (path / "__init__.py").chmod(0o644)
+
+
+def test_a_plugin_imports_what_was_installed_for_plugins_and_it_replaces_nothing(site: Site, libraries: Path) -> None:
+    assert site.read() == []
+    assert "No module named 'greetings_of_all'" in site.errors[0]
+    install(libraries)
+    assert site.read() == ["greet.py"]
+    assert site.read() == ["greet.py"]
+    assert sys.path.index(str(libraries)) == len(sys.path) - 1
+
+
+@pytest.mark.parametrize("name", [".", "greetings_of_all", "greetings_of_all/__init__.py"])
+def test_what_others_may_write_is_no_library(site: Site, libraries: Path, name: str) -> None:
+    install(libraries)
+    (libraries / name).chmod(0o777)
+    assert site.read() == []
+    error, failed = site.own.errors
+    assert error == f"{libraries / name}: others than root may write it (chmod go-w)"
+    assert "No module named" in failed
+    assert str(libraries) not in sys.path
+    (libraries / name).chmod(0o755)
+    assert site.read() == ["greet.py"]
+    assert site.errors == []
+
+
 def test_one_file_by_itself(site: Site) -> None:
     (command,) = load_file(site.write("greet.py", GREET), {}).commands()
     assert command.name == "greet"

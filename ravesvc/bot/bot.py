@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
@@ -222,6 +223,7 @@ class Bot:
 
     def start_plugin(self, part: Registry) -> None:
         """A plugin is in force: run its timers, and its handlers of `on_load` as soon as there is a room."""
+        part.tasks.on_failure = partial(self._report_plugin_failure, part.source)
         self._timers[part] = [asyncio.create_task(self._repeat(part.source, timer)) for timer in part.timers]
         self._unwelcomed.add(part)
         if self._room:

@@ -2,6 +2,10 @@
 
 A task is a plugin's if its coroutine is a function of the plugin. What the plugin waits for in the program, such as a
 message on its way, is not: others may wait for the same.
+
+What a task raises is a failure of the plugin, unless something takes it within the next turns of the event loop, as
+what awaits the task does, alone, in `gather` or in a group. Python itself would tell only when nothing refers to the
+task any more, which may be never.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +26,8 @@ MAX_TASKS = 64
 # A task may put things in order. One that catches its cancellation and goes on is cancelled again.
 _END_S = 1.0
 _MAX_CANCELLATIONS = 3
+# Of the event loop, until what awaits a task, also by way of `asyncio.wait`, has taken what it has raised.
+_TURNS = 4
 
 
 class PluginTasks:
@@ -27,10 +35,12 @@ class PluginTasks:
 
     Attributes:
         source: the file or package.
+        on_failure: called with what happened when a task has failed, and nothing awaits it.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.on_failure: Callable[[str], None] = lambda what: None
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -45,8 +55,29 @@ class PluginTasks:
             raise RuntimeError(f"no task is started: {why}")
         task = asyncio.Task(coroutine, **options)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        self._report_later(task, _TURNS)
+
+    def _report_later(self, task: asyncio.Task[Any], turns: int) -> None:
+        # So asyncio itself knows whether something has taken the exception.
+        if not getattr(task, "_log_traceback", False):
+            return
+        if turns:
+            task.get_loop().call_soon(self._report_later, task, turns - 1)
+            return
+        # Taken: asyncio does not log it a second time.
+        error = task.exception()
+        name = _name(task)
+        if isinstance(error, RaveError):
+            # About the room or another server, and not the plugin's fault.
+            log.warning("the task %s of %s has ended: %s", name, self.source, error)
+        else:
+            log.error("the task %s of %s failed", name, self.source, exc_info=error)
+            self.on_failure(f"the task {name} failed: {type(error).__name__}")
 
     async def close(self) -> None:
         """Start no more, cancel those that run, and wait until they have ended."""

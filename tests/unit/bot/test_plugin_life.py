@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -193,6 +194,75 @@ async def wait():
         await own.refresh("many.py", None)
         assert tasks_of_plugins() == []
         assert failures(own.room) == ["many.py: the command many failed: RuntimeError"]
+
+
+TASKS = """
+from ravesvc.commands import UserError
+kept = []
+
+@command("start", "Starts tasks.")
+async def start(context, how: str):
+    def begin(): return asyncio.create_task(fail(how))
+    match how:
+        case "kept":
+            kept.append(begin())
+        case "later":
+            asyncio.create_task(fail("later"))
+        case "gather":
+            await context.reply(str(await asyncio.gather(begin(), begin(), return_exceptions=True)))
+        case "wait":
+            (task,), _ = await asyncio.wait([begin()])
+            await context.reply(str(task.exception()))
+        case "group":
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail(how))
+            except* ValueError as error:
+                await context.reply(str(error.exceptions[0]))
+        case "awaited":
+            await begin()
+        case "cancelled":
+            begin().cancel()
+        case "closed":
+            asyncio.create_task(refuse())
+        case _:
+            begin()
+
+async def fail(how):
+    if how == "later":
+        await asyncio.sleep(0.01)
+    raise ValueError(how)
+
+async def refuse():
+    raise UserError("no")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "failure"),
+    [
+        ("forgotten", "the task fail failed: ValueError"),
+        ("kept", "the task fail failed: ValueError"),
+        ("later", "the task fail failed: ValueError"),
+        ("awaited", "the command start failed: ValueError"),
+        *((how, "") for how in ("gather", "wait", "group", "cancelled", "closed")),
+    ],
+)
+async def test_a_task_that_fails_is_named_unless_something_awaits_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, failure: str
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with fleet(tmp_path) as own:
+        await own.refresh("tasks.py", TASKS)
+        said = await own.room.say(f"?start {how}")
+        if how in ("gather", "wait", "group"):
+            assert "ValueError" in said[0] or said == [how]
+        if how == "later":
+            await until(lambda: own.room.failures)
+        assert failures(own.room) == ([f"tasks.py: {failure}"] if failure else [])
+        gc.collect()
+        assert "never retrieved" not in caplog.text
+        assert caplog.text.count("Traceback") == bool(failure)
 
 
 async def test_timers_run_by_the_clock_and_end_with_the_file(tmp_path: Path) -> None:

@@ -18,31 +18,37 @@ test, see `FakeRoom.failures`.
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import heapq
 import itertools
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, cast
 
 from ravesvc.api.models import Opinion, Privacy, Profile
-from ravesvc.api.plugin_http import require_place
+from ravesvc.api.plugin_http import REQUEST_RATE, require_place
+from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE
 from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import BotInfo, Registry
-from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
 from ravesvc.bot.plugins import load_file
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media, Picture
-from ravesvc.common.token_bucket import Rate
+from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.video import Video
+from ravesvc.core.room_memory import READ_RATE, WRITE_RATE
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
 from ravesvc.room.chat import ChatMessage, Mention, Reaction, is_emoji
@@ -53,7 +59,11 @@ from ravesvc.version import __version__
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT_USER_ID = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
-_NO_LIMIT = Rate(1_000_000, 1.0)
+# All rates have recovered by then.
+_REST_S = 60.0
+# What a bot that ends gives its plugins.
+_UNLOAD_S = 2.0
+_TURNS = 20
 
 _sleep_in_real_time = asyncio.sleep
 _real_time, _real_monotonic = time.time, time.monotonic
@@ -80,6 +90,100 @@ def _monotonic() -> float:
     return room._now_s if room else _real_monotonic()
 
 
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
+_CHANGES_FILES = {f"os.{name}" for name in _CHANGES}
+_STARTS_PROGRAMS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+
+
+def _sandbox(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse a plugin what the sandbox of a bot refuses: an audit hook, which sees all of the process."""
+    if not _rooms:
+        return
+    if event == "open":
+        path, _, flags = arguments
+        error = errno.EROFS if not isinstance(path, int) and flags & _WRITING else 0
+    else:
+        error = errno.EROFS if event in _CHANGES_FILES else errno.EPERM if event in _STARTS_PROGRAMS else 0
+    if error and _is_of_plugin(sys._getframe(1)):
+        raise OSError(error, os.strerror(error), *map(str, arguments[:1]))
+
+
+def _is_of_plugin(frame: FrameType | None) -> bool:
+    """Whether a plugin that is loaded in a room has called this, directly or by way of others."""
+    while frame:
+        if frame.f_globals.get(OWNER) in _rooms:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@functools.cache
+def _refuse_disk() -> None:
+    sys.addaudithook(_sandbox)
+
+
+class _TimeLimit:
+    """As `asyncio.timeout`, by the clock of a room; and in real time for what does not wait for that clock."""
+
+    def __init__(self, room: FakeRoom, seconds: float) -> None:
+        self._room = room
+        self._seconds = seconds
+        self._when: float | None = None
+        self._alarm: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> _TimeLimit:
+        self._real = await asyncio.timeout(self._seconds).__aenter__()
+        self.reschedule(self._room._now_s + self._seconds)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        await self._real.__aexit__(kind, error, trace)
+
+    def when(self) -> float | None:
+        return self._when
+
+    def reschedule(self, when: float | None) -> None:
+        self._stop()
+        self._when = when
+        left = 0.0 if when is None else when - self._room._now_s
+        self._real.reschedule(None if when is None else asyncio.get_running_loop().time() + left)
+        if when is not None:
+            self._alarm = self._room._alarm(left)
+            self._alarm.add_done_callback(self._expire)
+
+    def _stop(self) -> None:
+        self._when = None
+        if self._alarm:
+            self._alarm.cancel()
+
+    def _expire(self, alarm: asyncio.Future[None]) -> None:
+        if alarm is self._alarm and self._when is not None:
+            self._real.reschedule(asyncio.get_running_loop().time())
+
+
+class _Rates:
+    """The rates of a bot, by name, on the clock of a room; without a clock there are none."""
+
+    def __init__(self, clock: Callable[[], float] | None, **rates: Rate) -> None:
+        self._clock = clock
+        self._buckets = {name: TokenBucket(rate, clock()) for name, rate in rates.items()} if clock else {}
+
+    def take(self, name: str) -> None:
+        """Count one. Raises `RaveError` (RateLimited)."""
+        if self._clock and (wait := self._buckets[name].take(self._clock())):
+            seconds = math.ceil(wait)
+            text, hint = "the bot has asked for that too often", f"try again in {seconds} s"
+            raise RaveError(Code.RATE_LIMITED, text, hint=hint, retry_after=seconds)
+
+
+_MODERATION = {"kick", "mute", "unmute", "transfer_leadership", "privacy", "set_privacy"}
+_PLAYING = {"register", "vote"}
+
+
 class FakeRave:
     """Records the calls of a bot to Rave, as (method, *arguments), and lets them succeed. See `bot.room_api.RoomApi`.
 
@@ -90,7 +194,9 @@ class FakeRave:
             `room.rave.fails["kick"] = RaveError(Code.FORBIDDEN, "only the leader can do that")`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """`clock`: for the rates of a bot; without it there are none."""
+        self._rates = _Rates(clock, moderation=MODERATION_RATE, playing=PLAYING_RATE, other=OTHER_RATE)
         self.asked: list[tuple[object, ...]] = []
         self.room_privacy = Privacy(public=True, friends=False, local=False)
         self.fails: dict[str, RaveError] = {}
@@ -165,6 +271,7 @@ class FakeRave:
         return Profile(name=f"User {user}", handle="", country="", bio="")
 
     def _ask(self, method: str, *arguments: object) -> None:
+        self._rates.take("moderation" if method in _MODERATION else "playing" if method in _PLAYING else "other")
         self.asked.append((method, *arguments))
         if method in self.fails:
             raise self.fails[method]
@@ -178,7 +285,9 @@ class FakeHttp:
         asked: all requests, in order: (method, URL, headers), and the JSON of a POST.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """`clock`: for the rate of a bot; without it there is none."""
+        self._rates = _Rates(clock, requests=REQUEST_RATE)
         self.answers: dict[str, WebResponse | RaveError] = {}
         self.asked: list[tuple[Any, ...]] = []
 
@@ -190,6 +299,7 @@ class FakeHttp:
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109 - as authors expect
     ) -> WebResponse:
         """See `Http`; no redirect is followed."""
+        self._rates.take("requests")
         self.asked.append(("GET", url, dict(headers or {})))
         return self._answer(url)
 
@@ -202,6 +312,7 @@ class FakeHttp:
         timeout: float = DEFAULT_TIMEOUT_S,  # noqa: ASYNC109
     ) -> WebResponse:
         """See `Http`."""
+        self._rates.take("requests")
         self.asked.append(("POST", url, dict(headers or {}), json))
         return self._answer(url)
 
@@ -225,26 +336,32 @@ class FakeService:
         videos: the videos that a search can find by words of their titles, or a look-up by their links.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """`clock`: for the rates of a room; without it there are none."""
+        self._rates = _Rates(clock, reads=READ_RATE, writes=WRITE_RATE)
         self.documents: dict[str, str] = {}
         self.shared: dict[str, str] = {}
         self.videos: list[Video] = []
 
     async def read_document(self, name: str) -> str | None:
         """See `ravesvc.bot.backend.Backend`."""
+        self._rates.take("reads")
         return self.documents.get(name)
 
     async def write_document(self, name: str, text: str) -> None:
         """See `ravesvc.bot.backend.Backend`."""
+        self._rates.take("writes")
         self.documents[name] = text
 
     async def read_shared(self, name: str) -> tuple[str, str]:
         """See `ravesvc.bot.backend.Backend`. The text itself is the version."""
+        self._rates.take("reads")
         text = self.shared.get(name, "")
         return text, text
 
     async def write_shared(self, name: str, text: str, version: str) -> bool:
         """See `ravesvc.bot.backend.Backend`."""
+        self._rates.take("writes")
         is_current = self.shared.get(name, "") == version
         if is_current:
             self.shared[name] = text
@@ -272,8 +389,10 @@ class FakeRoom:
 
     Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
 
-    It has none of the limits of time and rate that a bot has. `time.time`, `time.monotonic` and `asyncio.sleep` of a
-    plugin go by its clock where they are called by these names; all else takes its time.
+    It has the limits of a bot, by its clock. `time.time`, `time.monotonic` and `asyncio.sleep` of a plugin go by that
+    clock where they are called by these names; all else takes its time. Users take their time as well: rates hold
+    for what follows from one thing that a user does, such as `burst`. When the bot has to wait until it may send the
+    next message, the clock moves on by itself. A plugin can neither write files nor start programs.
 
     Users exist as soon as they are named, and have ids from 2 on in that order; they are in the room when they have
     written, or joined. Each method that makes something
@@ -303,9 +422,12 @@ class FakeRoom:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         """`admins` are users who may use the commands for admins, `secrets` what the operator hands over."""
-        self.rave = FakeRave()
-        self.http = FakeHttp()
-        self.service = FakeService()
+        # Whole, so that minutes that pass one by one are ten at last.
+        self._now_s = float(round(time.monotonic()))
+        self._rested_s = 0.0
+        self.rave = FakeRave(self._rate_clock)
+        self.http = FakeHttp(self._rate_clock)
+        self.service = FakeService(self._rate_clock)
         self.media: list[Media] = []
         self.mentions: list[Mention] = []
         self.reactions: list[tuple[str, str]] = []
@@ -318,9 +440,9 @@ class FakeRoom:
         self._present: set[int] = {_BOT_USER_ID}
         self._sent: list[str] = []
         self._messages = itertools.count(1)
-        self._now_s = time.monotonic()
         # When the clock was at 0, in seconds since the epoch.
         self._epoch_s = time.time() - self._now_s
+        self._alarms = itertools.count(1)
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self.server_clock = ServerClock(steady=lambda: self._now_s, wall=lambda: self._now_s)
         self._playback: Playback | None = None
@@ -340,9 +462,11 @@ class FakeRoom:
             documents=self.service,
             videos=finder,
             secrets=secrets or {},
-            limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
             clock=lambda: self._now_s,
+            rate_clock=self._rate_clock,
             sleep=self._sleep,
+            pause=self._pass,
+            time_limit=lambda seconds: _TimeLimit(self, seconds),
             on_plugin_failure=lambda source, what: self.failures.append(f"{source}: {what}"),
         )
         # Player and video commands use no other method of it.
@@ -373,6 +497,7 @@ class FakeRoom:
         self._plugins.append(plugin)
         self._registry.include(self._plugins)
         _rooms[plugin.tasks] = self
+        _refuse_disk()
         asyncio.sleep, time.time, time.monotonic = _sleep, _time, _monotonic
         self._bot.start_plugin(plugin)
 
@@ -392,7 +517,14 @@ class FakeRoom:
         return said + await self._settle()
 
     async def _end(self, plugin: Registry) -> None:
-        await self._bot.end_plugin(plugin)
+        ending = asyncio.ensure_future(self._bot.end_plugin(plugin))
+        await self._turn_over()
+        # It has its time by the clock of the room, which nothing else moves meanwhile.
+        until = self._now_s + _UNLOAD_S
+        while not ending.done() and (due := self._next_due()) is not None and due <= until:
+            await self._pass(due - self._now_s)
+            await self._turn_over()
+        await ending
         await plugin.tasks.close()
         del _rooms[plugin.tasks]
         if not _rooms:
@@ -407,19 +539,52 @@ class FakeRoom:
         """Move the clock on by `seconds`, for cooldowns and videos; see `run_for` for timers and sleeps."""
         self._now_s += seconds
 
+    def _rate_clock(self) -> float:
+        """That of all rates: users have rested before they do something."""
+        return self._now_s + self._rested_s
+
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass, and wake those whose time has come."""
+        self._now_s += seconds
+        self._wake()
+        await _sleep_in_real_time(0)
+
+    async def _turn_over(self) -> None:
+        """Let what was woken, or has just been started, begin its work."""
+        for _turn in range(_TURNS):
+            await _sleep_in_real_time(0)
+
+    def _next_due(self) -> float | None:
+        """When the next one wakes."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
+        return self._sleepers[0][0] if self._sleepers else None
+
     async def run_for(self, seconds: float) -> list[str]:
         """Let time pass, and return what the bot says meanwhile: what has slept, `@every`, and so on."""
         self.unasked += await self._settle()
         end = self._now_s + seconds
         replies: list[str] = []
-        while self._sleepers and self._sleepers[0][0] <= end:
-            self._now_s = max(self._now_s, self._sleepers[0][0])
+        while (due := self._next_due()) is not None and due <= end:
+            self._now_s = max(self._now_s, due)
             replies += await self._replies_after(self._wake)
-        self._now_s = end
+        self._now_s = max(self._now_s, end)
         return replies
 
     async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
         """A user writes a message; @name mentions the user of that name, and @bot the bot."""
+        return await self.burst(text, user=user, reply_to=reply_to)
+
+    async def burst(self, *texts: str, user: str = "Ann", reply_to: str | None = None) -> list[str]:
+        """A user writes several messages at the same moment, each as with `say`. The bot refuses more than eight."""
+
+        def write() -> None:
+            for text in texts:
+                self._write(text, user, reply_to)
+
+        return await self._replies_to_user(write)
+
+    def _write(self, text: str, user: str, reply_to: str | None) -> None:
         sender = self.user_id(user)
         self._present.add(sender)
         words = [word.rstrip(",;:.!?") for word in text.split()]
@@ -436,7 +601,7 @@ class FakeRoom:
             mentions=mentions,
         )
         self._texts[message.id] = text
-        return await self._replies_after(lambda: self._bot.on_chat(message))
+        self._bot.on_chat(message)
 
     async def react(self, emoji: str, *, user: str = "Ann", to: str | None = None) -> list[str]:
         """A user reacts to the latest message with the text `to`, or to the bot's latest."""
@@ -455,17 +620,17 @@ class FakeRoom:
             mentions=(),
             reaction=Reaction(emoji, found[-1]),
         )
-        return await self._replies_after(lambda: self._bot.on_chat(message))
+        return await self._replies_to_user(lambda: self._bot.on_chat(message))
 
     async def join(self, user: str) -> list[str]:
         """A user joins the room."""
         self._present.add(self.user_id(user))
-        return await self._replies_after(lambda: self._bot.on_joined(frozenset({self.user_id(user)})))
+        return await self._replies_to_user(lambda: self._bot.on_joined(frozenset({self.user_id(user)})))
 
     async def leave(self, user: str) -> list[str]:
         """A user leaves the room."""
         self._present.discard(self.user_id(user))
-        return await self._replies_after(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
+        return await self._replies_to_user(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
 
     async def show(self, url: str) -> list[str]:
         """The video at this URL of Rave's starts; an empty one ends the current video."""
@@ -478,7 +643,7 @@ class FakeRoom:
             return []
         self._playback = after
         change = VideoEnded(before) if before and not after else VideoChanged(before, after)
-        return await self._replies_after(lambda: self._bot.on_change(change))
+        return await self._replies_to_user(lambda: self._bot.on_change(change))
 
     async def connect(self) -> list[str]:
         """The bot joins the room, or joins it again if it is there already."""
@@ -542,10 +707,14 @@ class FakeRoom:
 
     async def _sleep(self, seconds: float) -> None:
         """asyncio.sleep by the clock of the room."""
-        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now_s + seconds, next(self._messages), woken))
         with self._bot.idle.waiting():
-            await woken
+            await self._alarm(seconds)
+
+    def _alarm(self, seconds: float) -> asyncio.Future[None]:
+        """What is done after that time."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now_s + seconds, next(self._alarms), woken))
+        return woken
 
     async def _sleep_of_plugin(self, seconds: float, result: Any) -> Any:
         await self._sleep(seconds)
@@ -558,15 +727,23 @@ class FakeRoom:
             if not woken.done():
                 woken.set_result(None)
 
-    async def _replies_after(self, action: Callable[[], None]) -> list[str]:
+    async def _replies_to_user(self, action: Callable[[], object]) -> list[str]:
+        self._rested_s += _REST_S
+        return await self._replies_after(action)
+
+    async def _replies_after(self, action: Callable[[], object]) -> list[str]:
         self.unasked += await self._settle()
         action()
         return await self._settle()
 
     async def _settle(self) -> list[str]:
         """What the bot says until all that it has started is done."""
-        await self._bot.settle()
-        await self._player.settle()
+        before = None
+        # What waits until it may send lets time pass, and that wakes others.
+        while before != self._now_s:
+            before = self._now_s
+            await self._bot.settle()
+            await self._player.settle()
         sent, self._sent = self._sent, []
         return sent
 

@@ -26,7 +26,7 @@ from ravesvc.version import __version__
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_REQUEST_BYTES = 256 << 10
 _MAX_AT_ONCE = 4
-_RATE = Rate(20, 1.0)
+REQUEST_RATE = Rate(20, 1.0)
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HEADERS = 32
@@ -42,7 +42,7 @@ class PluginHttp:
     def __init__(self, hosts: Internet, clock: Callable[[], float] = time.monotonic) -> None:
         self._hosts = hosts
         self._clock = clock
-        self._bucket = TokenBucket(_RATE, clock())
+        self._bucket = TokenBucket(REQUEST_RATE, clock())
         self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def get(

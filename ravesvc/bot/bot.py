@@ -8,12 +8,13 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
 from ravesvc.bot.command_names import SETTINGS
-from ravesvc.bot.dialogue import Dialogue, NoAnswerError, Questions
+from ravesvc.bot.dialogue import Dialogue, NoAnswerError, Questions, TimeLimit
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle, held_back
@@ -86,7 +87,10 @@ class Bot:
         ignored_users: Iterable[int] = (),
         limits: CommandLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rate_clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pause: Callable[[float], Awaitable[None]] | None = None,
+        time_limit: Callable[[float], AbstractAsyncContextManager[TimeLimit]] = asyncio.timeout,
         on_plugin_failure: Callable[[str, str], None] = lambda source, what: None,
     ) -> None:
         """Prepare the bot; it needs no running loop yet.
@@ -108,7 +112,10 @@ class Bot:
             ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
+            rate_clock: likewise, for the rates of commands and messages; `clock` if None.
             sleep: waits for that many seconds.
+            pause: likewise before a message is sent; `sleep` if None.
+            time_limit: ends with TimeoutError what takes longer than that many seconds of `clock`.
             on_plugin_failure: called when a command or handler of a plugin fails, with its source and what happened.
 
         Raises:
@@ -126,7 +133,7 @@ class Bot:
         self.ignored_users = frozenset(ignored_users)
         self._limits = limits or CommandLimits()
         self._clock = clock
-        self._throttle = Throttle(self._limits, clock)
+        self._throttle = Throttle(self._limits, rate_clock or clock)
         self._cooldowns = Cooldowns(clock)
         self._report_failure = on_plugin_failure
         self._display_names = DisplayNames(lookup, clock=clock)
@@ -137,8 +144,8 @@ class Bot:
         self.outbox = Outbox(
             typing_delay=typing_delay,
             limits=self._limits,
-            clock=clock,
-            sleep=sleep,
+            clock=rate_clock or clock,
+            sleep=pause or sleep,
             on_send=self._loop_guard.record_sent,
         )
         self.apply_settings(self._settings)
@@ -158,6 +165,7 @@ class Bot:
         # Plugins in force whose `on_load` waits for a room.
         self._unwelcomed: set[Registry] = set()
         self._sleep = sleep
+        self._time_limit = time_limit
         self.idle = Idle()
         self._questions = Questions(clock, sleep, self.idle)
         self._documents = documents
@@ -236,7 +244,7 @@ class Bot:
         if part not in self._unwelcomed:
             event = self._event(part.source, EventKind.UNLOAD)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_UNLOAD_S):
+                async with self._time_limit(_UNLOAD_S):
                     for handler in part.handlers(EventKind.UNLOAD):
                         await self._handle(part.source, handler, event)
         self._unwelcomed.discard(part)
@@ -498,7 +506,7 @@ class Bot:
         seconds, title = command.seconds, command.title
         incident = new_incident()
         try:
-            async with asyncio.timeout(self._limits.handler_timeout_s if seconds is None else seconds) as limit:
+            async with self._time_limit(self._limits.handler_timeout_s if seconds is None else seconds) as limit:
                 context.dialogue.begin(limit)
                 await command.handler(context)
         except RaveError as error:
@@ -531,7 +539,7 @@ class Bot:
         if handler is None:
             return False
         try:
-            async with asyncio.timeout(_EXPLAIN_S):
+            async with self._time_limit(_EXPLAIN_S):
                 await handler(context, error)
         except Exception:
             log.exception("the handler of errors of %s failed", context.command.source)
@@ -644,7 +652,7 @@ class Bot:
 
     async def _handle(self, source: str, handler: EventHandler, event: Event) -> None:
         try:
-            async with asyncio.timeout(self._limits.handler_timeout_s) as limit:
+            async with self._time_limit(self._limits.handler_timeout_s) as limit:
                 event.dialogue.begin(limit)
                 await handler(event)
         except NoAnswerError as error:

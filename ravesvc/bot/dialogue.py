@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.mentions import Member
@@ -33,6 +33,16 @@ class NoAnswerError(RaveError):
     def __init__(self, why: str) -> None:
         """`why` is a sentence without a full stop."""
         super().__init__(Code.INVALID_ARGUMENT, why)
+
+
+class TimeLimit(Protocol):
+    """That of one run of a handler, by the clock of its room: see `asyncio.timeout`."""
+
+    def when(self) -> float | None:
+        """When the run is ended; None if its time rests."""
+
+    def reschedule(self, when: float | None) -> None:
+        """Change that."""
 
 
 @dataclass(eq=False, slots=True)
@@ -147,7 +157,7 @@ class Dialogue:
         self._people = people
         self._users = users
         self._left_s = MAX_WAIT_S
-        self._limit: asyncio.Timeout | None = None
+        self._limit: TimeLimit | None = None
         self._task: asyncio.Task[object] | None = None
 
     async def ask(self, user: int | None, question: str, kind: Any, seconds: float, reply_to: str | None) -> Any:
@@ -190,7 +200,7 @@ class Dialogue:
         users, people = self._users(), self._people
         return Said("", "", "", message.text, message.mentions, users, people, message.sender, self.videos)
 
-    def begin(self, limit: asyncio.Timeout) -> None:
+    def begin(self, limit: TimeLimit) -> None:
         """The current task is that of the run; its time is limited, and rests while a question of it waits."""
         self._limit, self._task = limit, asyncio.current_task()
 
@@ -233,11 +243,10 @@ class Dialogue:
         if limit is None or when is None:
             yield
         else:
-            loop = asyncio.get_running_loop()
-            left = when - loop.time()
+            left = when - begun
             limit.reschedule(None)
             try:
                 yield
             finally:
-                limit.reschedule(loop.time() + left)
+                limit.reschedule(self._questions.clock() + left)
         self._left_s = max(0.0, self._left_s - (self._questions.clock() - begun))

@@ -45,8 +45,8 @@ T = TypeVar("T")
 Documents: TypeAlias = list[RoomDocument]
 
 # The rates of one room. Writes of all rooms wait in one queue for the disk.
-_WRITES = Rate(40, 1.0)
-_READS = Rate(80, 4.0)
+WRITE_RATE = Rate(40, 1.0)
+READ_RATE = Rate(80, 4.0)
 # The rate of requests to forget a user, each of which reads all rooms.
 _WISHES = Rate(3, 1 / 60)
 
@@ -102,19 +102,19 @@ class RoomMemory:
 
     async def read_document(self, mesh: str, name: str) -> str | None:
         """A document as JSON; None if the room has none of that name."""
-        self._take(mesh, _READS)
+        self._take(mesh, READ_RATE)
         found = await self._read(mesh, DocumentKind.DOCUMENT, name)
         return None if found is None else found.text
 
     async def write_document(self, mesh: str, name: str, text: str) -> None:
         """Put a JSON object or list in the place of a document."""
-        self._take(mesh, _WRITES)
+        self._take(mesh, WRITE_RATE)
         value = self._forgotten.left(mesh, _parsed(name, text))
         await self._change(lambda store: self._put(store, mesh, DocumentKind.DOCUMENT, name, value))
 
     async def read_shared(self, mesh: str, name: str) -> tuple[str, str]:
         """A document of all rooms as JSON, and its version; both are empty if there is none of that name."""
-        self._take(mesh, _READS)
+        self._take(mesh, READ_RATE)
         return _version(await self._read(ALL_MESHES, DocumentKind.DOCUMENT, name))
 
     async def write_shared(self, mesh: str, name: str, text: str, version: str) -> bool:
@@ -122,7 +122,7 @@ class RoomMemory:
 
         Returns False, and changes nothing, if the document has another version by now.
         """
-        self._take(mesh, _WRITES)
+        self._take(mesh, WRITE_RATE)
         if not name.startswith(PLUGIN_PREFIX):
             raise _refused("only plugins have documents that all rooms share")
         value = self._forgotten.left(mesh, _parsed(name, text))
@@ -140,7 +140,7 @@ class RoomMemory:
 
     async def append_history(self, mesh: str, name: str, text: str) -> None:
         """Add a JSON object to a history, with the time in its field `time`. The oldest entries are dropped."""
-        self._take(mesh, _WRITES)
+        self._take(mesh, WRITE_RATE)
         entry = self._forgotten.left(mesh, _parsed(name, text))
         if not isinstance(entry, dict):
             raise _refused("an entry of a history must be a JSON object")
@@ -158,7 +158,7 @@ class RoomMemory:
 
     async def read_history(self, mesh: str, name: str, number: int) -> list[str]:
         """The latest `number` entries of a history at most, each as JSON, the oldest first."""
-        self._take(mesh, _READS)
+        self._take(mesh, READ_RATE)
         found = room_history.entries(await self._read(mesh, DocumentKind.HISTORY, name))
         kept = room_history.since(found, self._oldest)
         return [to_text(entry) for entry in kept[-number:]] if number else []

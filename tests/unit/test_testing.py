@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -237,7 +238,7 @@ SLEEPS = """
 import asyncio
 from ravesvc.commands import command, on_load, on_unload
 
-@command("tea", "Makes tea.")
+@command("tea", "Makes tea.", seconds=600)
 async def tea(context):
     await context.reply("Wait for it")
     await asyncio.sleep(180)
@@ -278,7 +279,7 @@ import asyncio
 import time
 from ravesvc.commands import command
 
-@command("time", "Tells the time.")
+@command("time", "Tells the time.", seconds=7200)
 async def tell(context):
     before = time.time(), time.monotonic()
     await asyncio.sleep(3600)
@@ -372,3 +373,132 @@ async def test_a_url_that_no_bot_asks_is_refused_here_as_well() -> None:
         room.http.answers["http://127.0.0.1/"] = WebResponse(200)
         with pytest.raises(RaveError, match="no https URL"):
             await room.http.get("http://127.0.0.1/")
+
+
+LIMITS = """
+import asyncio, os, subprocess
+from pathlib import Path
+from ravesvc.commands import command, on_unload
+
+@command("slow", "Takes long.")
+async def slow(context):
+    if context.text:
+        await context.ask("Well?", timeout=300)
+    await asyncio.sleep(59 if context.text else 61)
+    await context.reply("slow")
+
+@command("many", "Says much.")
+async def many(context, n: int):
+    await asyncio.gather(*(context.send(str(number)) for number in range(n)))
+
+@command("save", "Saves often.")
+async def save(context, n: int):
+    for number in range(n):
+        await context.store.set("n", number)
+
+@command("fetch", "Asks often.")
+async def fetch(context, n: int):
+    for number in range(n):
+        await context.http.get("https://a.example/")
+
+@command("vote", "Votes often.")
+async def vote(context, n: int):
+    for number in range(n):
+        await context.rave.vote("x")
+
+@command("write", "Tries to write.")
+async def write(context, how: str, where: str):
+    match how:
+        case "open":
+            open(where, "w")
+        case "append":
+            open(where, "a")
+        case "path":
+            Path(where).write_text("x")
+        case "os":
+            os.open(where, os.O_WRONLY | os.O_CREAT)
+        case "mkdir":
+            os.mkdir(where)
+        case "thread":
+            await asyncio.to_thread(lambda: Path(where).write_text("x"))
+        case "run":
+            subprocess.run([where])
+    await context.reply(Path(__file__).read_text()[1:7])
+
+@on_unload
+async def unload(event):
+    await asyncio.sleep(1)
+    await event.send("first")
+    await asyncio.sleep(3)
+    await event.send("second")
+"""
+
+
+@asynccontextmanager
+async def limited(tmp_path: Path) -> AsyncIterator[FakeRoom]:
+    (tmp_path / "limits.py").write_text(LIMITS)
+    async with FakeRoom() as room:
+        room.load(tmp_path / "limits.py")
+        yield room
+
+
+async def test_a_handler_that_takes_too_long_is_ended_by_the_clock_of_the_room(tmp_path: Path) -> None:
+    async with limited(tmp_path) as room:
+        assert await room.say("?slow") == []
+        assert await room.run_for(59) == []
+        (said,) = await room.run_for(1)
+        assert said.startswith("That took too long (error ")
+        assert room.failures.pop().endswith("the command slow took too long")
+        assert await room.say("?slow please") == ["Well?"]
+        assert await room.run_for(299) == [], "while a question waits, the time rests"
+        await room.say("well")
+        assert await room.run_for(59) == ["slow"]
+
+
+async def test_users_who_write_at_once_are_held_back_and_others_are_not(tmp_path: Path) -> None:
+    async with FakeRoom() as room:
+        for _ in range(30):
+            assert await room.say("?ping") == ["Pong!"]
+        said = await room.burst(*["?ping"] * 12)
+        assert sorted(said) == ["Pong!"] * 8 + ["Too many commands. Try again in 1 s"]
+
+
+async def test_messages_wait_for_their_rate_and_the_clock_moves_on(tmp_path: Path) -> None:
+    async with limited(tmp_path) as room:
+        begun = room._now_s
+        assert await room.say("?many 5") == [str(number) for number in range(5)]
+        assert room._now_s == begun
+        assert len(await room.say("?many 32")) == 32
+        assert room._now_s - begun == pytest.approx(27)
+        said = await room.say("?many 40")
+        assert any(each.startswith("Too many messages are waiting to be sent") for each in said)
+
+
+@pytest.mark.parametrize(("command", "fits"), [("save", 40), ("fetch", 20), ("vote", 20)])
+async def test_what_a_bot_may_ask_of_others_has_its_rates(tmp_path: Path, command: str, fits: int) -> None:
+    async with limited(tmp_path) as room:
+        room.http.answers["https://a.example/"] = WebResponse(200)
+        for _ in range(3):
+            assert await room.say(f"?{command} {fits}") == [], "users take their time"
+        (said,) = await room.say(f"?{command} {fits + 1}")
+        assert said.startswith("The bot has asked for that too often. Try again in ")
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [*((how, "OSError") for how in ("open", "append", "path", "os", "mkdir", "thread")), ("run", "PermissionError")],
+)
+async def test_a_plugin_writes_no_file_and_starts_no_program(tmp_path: Path, how: str, error: str) -> None:
+    async with limited(tmp_path) as room:
+        where = tmp_path / "new"
+        (said,) = await room.say(f"?write {how} {where}")
+        assert said.startswith("Something went wrong")
+        assert room.failures.pop().endswith(f"the command write failed: {error}")
+        assert not where.exists()
+        where.write_text("The test may.")
+        assert await room.say(f"?write nothing {where}") == ["import"]
+
+
+async def test_a_plugin_that_ends_has_its_time_by_the_clock_of_the_room(tmp_path: Path) -> None:
+    async with limited(tmp_path) as room:
+        assert await room.unload(tmp_path / "limits.py") == ["first"]

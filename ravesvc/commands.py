@@ -29,7 +29,7 @@ from ravesvc.bot.dialogue import Answer, NoAnswerError
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Cooldown, Per
 from ravesvc.bot.mentions import Member
-from ravesvc.bot.parameters import Duration, UserId
+from ravesvc.bot.parameters import Duration, Range, UserId
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common import timespan
@@ -51,11 +51,13 @@ __all__ = [
     "Permission",
     "Picture",
     "Privacy",
+    "Range",
     "RaveError",
     "UserError",
     "UserId",
     "Video",
     "WebResponse",
+    "check",
     "command",
     "every",
     "fold",
@@ -111,10 +113,11 @@ def command(
     """Register the decorated `async def handler(context, ...)` as a command; `context` is a `Context`.
 
     The words that a user writes after the command fill the handler's other parameters, by their types: `str` (without
-    a type as well), `int`, `float`, `bool`, `Literal["on", "off"]`, `Duration`, `Member`, `UserId`, `Video`. Double
-    quotes make one word of several. A parameter with a default may be left out, `*words: str` takes all that are
-    left, and `*, text: str` is the rest of the line, as is `*, video: Video`. A user whose words do not fit is told
-    how to write the command.
+    a type as well), `int`, `float`, `Annotated[int, Range(1, 6)]`, `bool`, `Literal["on", "off"]`, an `Enum`,
+    `Duration`, `Member`, `UserId`, `Video`, and any class with a class method `from_word(word)`. Double quotes make
+    one word of several. A parameter with a default may be left out, `*words: str` takes all that are left, and `*,
+    text: str` is the rest of the line, as is `*, video: Video`. A user whose words do not fit is told how to write
+    the command.
 
     Args:
         name: one word of at most 32 characters that is no command yet, or two for a sub-command, as in `quiz start`.
@@ -158,9 +161,9 @@ def command(
     _require(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
 
     _require(isinstance(checks, Sequence), f"the checks of {name} are no list")
-    for check in checks:
-        _require_coroutine(check)
-        _require_parameters(check, "context")
+    for each in checks:
+        _require_coroutine(each)
+        _require_parameters(each, "context")
 
     def register(handler: CommandHandler) -> CommandHandler:
         _require_coroutine(handler)
@@ -179,6 +182,17 @@ def command(
         return handler
 
     return register
+
+
+def check(function: CommandHandler) -> CommandHandler:
+    """Register the decorated `async def function(context)` as a check of all commands of this file.
+
+    As one of `checks` it raises `UserError` for a command that may not be run now. It runs before those.
+    """
+    _require_coroutine(function)
+    _require_parameters(function, "context")
+    current_registry().checks.append(with_step_timeout(function))
+    return function
 
 
 def on_error(handler: ErrorHandler) -> ErrorHandler:

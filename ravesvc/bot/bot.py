@@ -468,11 +468,11 @@ class Bot:
         if self._tasks(source, self._command_tasks).start(self._run, context):
             return True
         is_admin = context.user_id in context.permissions.admins
-        return is_admin and not source and self._admin_command_tasks.start(self._run, context)
+        return is_admin and self._tasks(source, self._admin_command_tasks).start(self._run, context)
 
     def _tasks(self, source: str, own: Tasks) -> Tasks:
         """The tasks for a source: `own` for the program itself, tasks of its own for each plugin."""
-        return self._plugin_tasks.setdefault((source, own), Tasks(self._limits.max_running)) if source else own
+        return self._plugin_tasks.setdefault((source, own), Tasks(own.limit)) if source else own
 
     def _context(self, room: RoomLike, command: Command, text: str, message: ChatMessage) -> Context:
         assert self.permissions, "without them no command runs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -119,6 +120,7 @@ class Registry:
         parts: this registry, and those included in it.
         timers: what runs again and again.
         tasks: those that the file or package has started.
+        checks: run before each command that is registered here, before those of its own.
         on_error: answers for a command that has raised what is no `RaveError`, in place of the bot; None if nothing
             does.
     """
@@ -135,6 +137,7 @@ class Registry:
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
         self.timers: list[PluginTimer] = []
         self.tasks = PluginTasks(source)
+        self.checks: list[Check] = []
         self.on_error: ErrorHandler | None = None
 
     def include(self, registries: Sequence[Registry]) -> None:
@@ -185,7 +188,8 @@ class Registry:
             made = Command(
                 name=name,
                 description=description,
-                handler=_filled(handler, parameters, checks) if parameters or checks else handler,
+                # Those of the file may be registered after the command.
+                handler=_filled(handler, parameters, self.checks, checks) if self.source or parameters else handler,
                 aliases=tuple(aliases),
                 permission=permission,
                 seconds=seconds,
@@ -435,11 +439,11 @@ class Context:
         return handed_over(self.secrets, name)
 
 
-def _filled(handler: TypedHandler, parameters: Parameters, checks: Sequence[Check]) -> Handler:
+def _filled(handler: TypedHandler, parameters: Parameters, *checks: Sequence[Check]) -> Handler:
     """The handler after the checks, with its parameters read from the words after the command."""
 
     async def run(context: Context) -> None:
-        for check in checks:
+        for check in itertools.chain(*checks):
             # One that returns False would refuse elsewhere; here it would be taken for a yes.
             if await check(context) is not None:
                 raise TypeError("a check returns nothing: it raises UserError with the reason")

@@ -6,16 +6,19 @@ when a user gives them; what does not fit is answered with how the command is wr
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from enum import Enum
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.mentions import Member
+from ravesvc.bot.step_timeout import MAX_STEP_S, AlarmTimeout
 from ravesvc.bot.text import plain
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.spelling import fold
@@ -57,6 +60,16 @@ class Duration(float):
 
 class UserId(int):
     """A parameter that users write as a mention or as a user id. The user need not be in the room."""
+
+
+class Range(NamedTuple):
+    """The bounds of a number, both of which it may be: `Annotated[int, Range(1, 6)]`."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_number(self.low)}-{_number(self.high)}"
 
 
 class Said(NamedTuple):
@@ -146,27 +159,34 @@ class _Words:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a word is read: `read` raises ValueError for one that does not fit, which `misfit` says in words."""
+    """How a word is read: `read` raises ValueError for one that does not fit, which `misfit` says in words.
+
+    `usage` is what can be written, empty for what the name of the parameter says.
+    """
 
     read: Callable[[str], object]
     misfit: Callable[[str], LazyText]
+    usage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """One parameter. `required` is whether there must be a word for it; `many` takes all words, `rest` the text."""
+    """One parameter. `required` is whether there must be a word for it; `many` takes all words, `rest` the text.
+
+    `kind` is None for what takes more than the word.
+    """
 
     name: str
     annotation: Any
     required: bool
     many: bool = False
     rest: bool = False
+    kind: _Kind | None = None
 
     @property
     def usage(self) -> str:
-        """How it is shown: `<a>`, `[b]`, `<on|off>`, `[words ...]`."""
-        choices = get_args(self.annotation) if get_origin(self.annotation) is Literal else ()
-        name = "|".join(map(str, choices)) or self.name.replace("_", " ")
+        """How it is shown: `<a>`, `[b]`, `<on|off>`, `<1-6>`, `[words ...]`."""
+        name = (self.kind and self.kind.usage) or self.name.replace("_", " ")
         name = f"@{name}" if self.annotation in (Member, UserId) else name
         shown = f"{name} ..." if self.many else name
         return f"<{shown}>" if self.required else f"[{shown}]"
@@ -255,7 +275,7 @@ class Parameters:
             return word
         if parameter.annotation is Video:
             return await said.videos.find(said.asker, word)
-        kind = _kind(parameter.annotation)
+        kind = parameter.kind
         assert kind, "the signature was looked at"
         try:
             return kind.read(word)
@@ -312,13 +332,52 @@ def _how_to_write(said: Said) -> LazyText | str:
 
 def _kind(annotation: Any) -> _Kind | None:
     """How words become values of this type; None if they can't, or if it takes more than the word."""
+    if get_origin(annotation) is Annotated:
+        base, *extras = get_args(annotation)
+        ranges = [each for each in extras if isinstance(each, Range)]
+        return _bounded(base, ranges[0]) if ranges else _kind(base)
     if get_origin(annotation) is Literal:
-        return _choice(get_args(annotation))
+        return _choice({str(choice): choice for choice in get_args(annotation)})
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return _choice({each.name.lower(): each for each in annotation})
+    if isinstance(annotation, type) and callable(getattr(annotation, "from_word", None)):
+        return _Kind(
+            functools.partial(_convert, annotation),
+            lambda word: _("“{word}” is no {kind}", word=word, kind=annotation.__name__),
+        )
     return _KINDS.get(annotation)
 
 
-def _choice(choices: tuple[object, ...]) -> _Kind:
-    by_key = {fold(str(choice)): choice for choice in choices}
+def _bounded(base: Any, bounds: Range) -> _Kind | None:
+    if base not in (int, float) or not bounds.low <= bounds.high:
+        return None
+    number = _KINDS[base]
+
+    def read(word: str) -> object:
+        value = number.read(word)
+        if not bounds.low <= value <= bounds.high:  # type: ignore[operator]
+            raise ValueError(word)
+        return value
+
+    low, high = _number(bounds.low), _number(bounds.high)
+    return _Kind(
+        read, lambda word: _("“{word}” is no number from {low} to {high}", word=word, low=low, high=high), str(bounds)
+    )
+
+
+def _number(number: float) -> str:
+    """As people write it: no 1e+06."""
+    return f"{number:.15g}"
+
+
+def _convert(kind: Any, word: str) -> object:
+    # The author's, as a handler is.
+    with AlarmTimeout(MAX_STEP_S):
+        return kind.from_word(word)
+
+
+def _choice(choices: Mapping[str, object]) -> _Kind | None:
+    by_key = {fold(name): choice for name, choice in choices.items()}
 
     def read(word: str) -> object:
         try:
@@ -326,8 +385,10 @@ def _choice(choices: tuple[object, ...]) -> _Kind:
         except KeyError:
             raise ValueError(word) from None
 
-    shown = ", ".join(map(str, choices))
-    return _Kind(read, lambda word: _("“{word}” is none of: {choices}", word=word, choices=shown))
+    if not choices:
+        return None
+    shown = ", ".join(choices)
+    return _Kind(read, lambda word: _("“{word}” is none of: {choices}", word=word, choices=shown), "|".join(choices))
 
 
 def _read_int(word: str) -> int:
@@ -390,7 +451,7 @@ def _annotation(handler: Callable[..., object], parameter: inspect.Parameter) ->
     namespace = getattr(inspect.unwrap(handler), "__globals__", {})
     alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
-        return get_type_hints(alone, namespace)["it"]
+        return get_type_hints(alone, namespace, include_extras=True)["it"]
     except NameError as error:
         name = getattr(handler, "__name__", "the handler")
         text = f"the parameter {parameter.name} of {name} has an unknown type: {error}"
@@ -407,19 +468,25 @@ def _parameter(handler: str, found: inspect.Parameter, annotation: Any) -> _Para
     if found.kind is found.KEYWORD_ONLY and annotation not in (str, Video):
         text = f"{what} stands after *, so it is the rest of the line: declare it as str or Video"
         raise RaveError(Code.INVALID_ARGUMENT, text)
-    if annotation not in (str, Member, UserId, Video) and _kind(annotation) is None:
-        known = "str, int, float, bool, Literal, Duration, Member, UserId or Video"
+    takes_more = annotation in (str, Member, UserId, Video)
+    kind = None if takes_more else _kind(annotation)
+    if kind is None and not takes_more:
+        known = "str, int, float, bool, Literal, an Enum, Duration, Member, UserId, Video, a class with from_word"
+        known += ", or Annotated[int, Range(1, 6)]"
         hint = f"use {known}; X | None needs the default None"
         raise RaveError(Code.INVALID_ARGUMENT, f"{what} has a type that no word can give", hint=hint)
     if optional and found.default is not None and not _fits(found.default, annotation):
         raise RaveError(Code.INVALID_ARGUMENT, f"the default of {found.name} of {handler} is not of its type")
     many = found.kind is found.VAR_POSITIONAL
-    return _Parameter(
-        found.name, annotation, required=not (optional or many), many=many, rest=found.kind is found.KEYWORD_ONLY
-    )
+    rest = found.kind is found.KEYWORD_ONLY
+    return _Parameter(found.name, annotation, required=not (optional or many), many=many, rest=rest, kind=kind)
 
 
 def _fits(default: object, annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        base, *extras = get_args(annotation)
+        ranges = [each for each in extras if isinstance(each, Range)]
+        return _fits(default, base) and all(each.low <= default <= each.high for each in ranges)  # type: ignore[operator]
     if get_origin(annotation) is Literal:
         return default in get_args(annotation)
     return isinstance(default, int | float if issubclass(annotation, float) else annotation)

@@ -27,6 +27,11 @@ class Tasks:
         return True
 
     @property
+    def limit(self) -> int:
+        """How many may run."""
+        return self._limit
+
+    @property
     def running(self) -> frozenset[asyncio.Task[None]]:
         """The tasks that run."""
         return frozenset(self._running)

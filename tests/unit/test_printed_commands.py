@@ -100,6 +100,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     (
         roll,
         team,
+        pizza,
         coin,
         checks,
         praise,
@@ -121,6 +122,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "checks.py").write_text(checks)
     (tmp_path / "praise.py").write_text(praise)
     (tmp_path / "vote.py").write_text(vote)
+    (tmp_path / "pizza.py").write_text(pizza)
     (tmp_path / "order.py").write_text(order)
     (tmp_path / "points.py").write_text(points)
     (tmp_path / "fact.py").write_text(fact)
@@ -160,6 +162,12 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.react("👍", user="Bob", to="Pizza? React with 👍 or 👎") == ["Bob is for it"]
             room.load("darts.py")
             assert re.fullmatch("You have [0-9]+", (await room.say("?dart"))[0])
+            room.load("pizza.py")
+            assert await room.say("?pizza 6 large") == ["12 pounds of pizza"]
+            assert "rite ?pizza <1-6> [small|large]" in (await room.say("?pizza 7"))[0]
+            assert "hat is odd. Take one more" in (await room.say("?socks 3"))[0]
+            assert await room.say("?socks 4") == ["4 socks"]
+            assert "e are closed" in (await room.say("?socks 9"))[0]
             room.load("points.py")
             assert await room.say("?points") == ["No points yet"]
             assert await room.say("?point") == ["1 of 1 points are yours"]

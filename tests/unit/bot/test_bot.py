@@ -240,7 +240,8 @@ async def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.Lo
                 pass  # the two have spoken, but may not have ended
 
 
-async def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> None:
+@pytest.mark.parametrize("source", ["", "/etc/rave/commands.d/wait.py"])
+async def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places(source: str) -> None:
     scene = Scene(
         limits=CommandLimits(
             user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=2, reserved_for_admins=1
@@ -249,8 +250,10 @@ async def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places(
     )
 
     running: list[int | None] = []
+    part = Registry(source)
+    scene.registry.include([part])
 
-    @scene.registry.command("wait", "Waits.")
+    @part.command("wait", "Waits.")
     async def wait(context: Context) -> None:
         running.append(context.user_id)
         await asyncio.Event().wait()

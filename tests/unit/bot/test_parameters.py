@@ -17,6 +17,27 @@ from ravesvc.testing import FakeRoom, FakeService
 HEAD = """
 from typing import Literal
 from ravesvc.commands import Duration, Member, Permission, UserId, command
+from enum import Enum
+from typing import Annotated
+from ravesvc.commands import Range, UserError
+
+class Color(Enum):
+    LIGHT_RED = 5
+    BLUE = 6
+
+class Even:
+    def __init__(self, number):
+        self.number = number
+
+    @classmethod
+    def from_word(cls, word):
+        if int(word) % 2:
+            raise UserError("that is odd", hint="take one more")
+        return cls(int(word))
+
+    def __repr__(self):
+        return f"Even({self.number})"
+
 """
 
 
@@ -82,6 +103,15 @@ async def answer(directory: Path, signature: str, said: str) -> str:
         ("a: Member", "2", "Member(id=2, name='Bob')"),
         ("a: UserId", "99", "99"),
         ("a: 'int'", "5", "5"),
+        ("a: Annotated[int, Range(1, 6)]", "6", "6"),
+        ("a: Annotated[int, Range(1, 6)] = 1", "", "1"),
+        ("a: Annotated[int, Range(1, 6)] | None = None", "1", "1"),
+        ("*a: Annotated[float, 'in seconds', Range(-0.5, 0.5)]", "0.5 -,5", "(0.5, -0.5)"),
+        ("a: Annotated[int, 'anything']", "99", "99"),
+        ("a: Color", "Light_red", "<Color.LIGHT_RED: 5>"),
+        ("a: Color = Color.BLUE", "", "<Color.BLUE: 6>"),
+        ("a: Even", "8", "Even(8)"),
+        ("*a: Even", "2 4", "(Even(2), Even(4))"),
     ],
 )
 async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, value: str) -> None:
@@ -109,6 +139,16 @@ async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, 
         ("a: Member", "@Bob @Ann", "“@Ann” is a word too many. Write ?it <@a>"),
         ("a: Duration", "999999d", "“999999d” is no time such as 90s or 10min. Write ?it <a>"),
         ("user_name: str, a: int = 1", "", "Write ?it <user name> [a]"),
+        ("a: Annotated[int, Range(1, 6)]", "7", "“7” is no number from 1 to 6. Write ?it <1-6>"),
+        ("a: Annotated[int, Range(1, 6)] = 1", "x", "“x” is no number from 1 to 6. Write ?it [1-6]"),
+        (
+            "a: Annotated[float, Range(0.5, 1e6)]",
+            "0",
+            "“0” is no number from 0.5 to 1000000. Write ?it <0.5-1000000>",
+        ),
+        ("a: Color", "6", "“6” is none of: light_red, blue. Write ?it <light_red|blue>"),
+        ("a: Even", "x", "“x” is no Even. Write ?it <a>"),
+        ("a: Even", "3", "That is odd. Take one more"),
     ],
 )
 async def test_what_does_not_fit_is_answered_with_how_to_write_it(
@@ -129,6 +169,11 @@ async def test_what_does_not_fit_is_answered_with_how_to_write_it(
         ("a: Literal['x'] = 'y'", "the default of a of it is not of its type"),
         ("*, a, b", "the parameter b of it gets no word, as a takes all that are left"),
         ("*b, a", "the parameter a of it gets no word, as b takes all that are left"),
+        ("a: Annotated[str, Range(1, 6)]", "the parameter a of it has a type that no word can give"),
+        ("a: Annotated[int, Range(6, 1)]", "the parameter a of it has a type that no word can give"),
+        ("a: Annotated[int, Range(1, 6)] = 7", "the default of a of it is not of its type"),
+        ("a: Enum", "the parameter a of it has a type that no word can give"),
+        ("a: Color = 5", "the default of a of it is not of its type"),
     ],
 )
 async def test_parameters_that_no_words_can_fill_are_refused_when_the_file_is_loaded(
@@ -350,3 +395,27 @@ async def test_the_method_of_a_class_is_refused(tmp_path: Path) -> None:
     async with FakeRoom() as room:
         with pytest.raises(RaveError, match=r"hi is a method: write a function, async def hi\(context\)"):
             room.load(tmp_path / "cog.py")
+
+
+async def test_what_an_author_reads_a_word_with_has_as_little_time_as_a_handler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ravesvc.bot.parameters.MAX_STEP_S", 0.05)
+    async with FakeRoom() as room:
+        load(
+            room,
+            tmp_path,
+            """
+            class Slow:
+                @classmethod
+                def from_word(cls, word):
+                    while True:
+                        pass
+
+            @command("slow", "Never ends.")
+            async def slow(context, a: Slow): ...
+            """,
+        )
+        (said,) = await room.say("?slow 1")
+        assert said.startswith("That took too long")
+        assert room.failures.pop().endswith("the command slow took too long")

@@ -419,6 +419,37 @@ async def test_checks_run_one_after_another_before_the_words_are_read(tmp_path: 
         assert await room.say("?dance now") == ["dancing now"], "what was refused begins no cooldown"
 
 
+async def test_checks_of_a_file_come_first_and_are_for_all_of_its_commands(tmp_path: Path) -> None:
+    (tmp_path / "dance.py").write_text(
+        f"""{HEAD}from ravesvc.commands import check
+@command("sing", "Sings.")
+async def sing(context):
+    await context.reply("la")
+
+@command("sing loud", "Sings.")
+async def loud(context):
+    await context.reply("LA")
+{CHECKS}
+@check
+async def is_awake(context):
+    if context.user_id != 2:
+        raise UserError("the bot sleeps")
+"""
+    )
+    (tmp_path / "other.py").write_text(
+        f"{HEAD}@command('other', 'Works.')\nasync def other(context):\n    await context.reply('other')\n"
+    )
+    async with FakeRoom() as room:
+        room.load(tmp_path / "dance.py")
+        room.load(tmp_path / "other.py")
+        assert await room.say("?sing", user="Ann") == ["la"]
+        assert await room.say("?sing loud", user="Ann") == ["LA"]
+        for text in ("?sing", "?sing loud", "?dance late"):
+            assert (await room.say(text, user="Bob"))[0].startswith("The bot sleeps (error ")
+        assert await room.say("?other", user="Bob") == ["other"]
+        assert (await room.say("?dance late"))[0].startswith("It is too late")
+
+
 async def test_a_check_that_returns_something_fails(tmp_path: Path) -> None:
     """As one that returns False would refuse elsewhere."""
     file = tmp_path / "dance.py"

@@ -21,7 +21,15 @@ LOCALE = ROOT / "ravesvc/locale"
 
 HEADER = 'msgid ""\nmsgstr ""\n"Language: xx\\n"\n"Plural-Forms: nplurals=2; plural=(n != 1);\\n"\n\n'
 # What these raise is for authors and operators.
-NOT_CHAT = {"bot.py", "command.py", "outbox.py", "parameters.py", "plugins.py", "step_timeout.py"}
+NOT_CHAT = {
+    "bot.py",
+    "command.py",
+    "outbox.py",
+    "parameters.py",
+    "plugin_helpers.py",
+    "plugins.py",
+    "step_timeout.py",
+}
 
 
 def catalogue(entries: str) -> Catalogue:

@@ -36,18 +36,21 @@ class LogReports(logging.Handler):
         super().__init__()
         self.has_failed = False
         self._files = {str(copy): given for copy, given in files.items()}
+        # By the copy of a file that is imported.
+        self._importers: dict[str, str] = {}
         self._show = show
         self._loop = asyncio.get_running_loop()
         self._in_force: set[str] = set()
         # The last failure of each file. A bot that starts reads all files twice.
         self._failures: dict[str, str] = {}
 
-    def add(self, copy: Path, given: str) -> None:
-        """Another file of the author, in the words of the author."""
+    def add_helper(self, copy: Path, given: str, importer: Path) -> None:
+        """A file of the author that another one imports: the copies of both, and the path that the author knows."""
         self._files[str(copy)] = given
+        self._importers[str(copy)] = str(importer)
 
     def saved(self, copy: Path) -> None:
-        """There is a new version of a file: tell what becomes of it, also if that was told before."""
+        """There is a new version of a file, or of one that it imports: tell what becomes of it, whatever was told."""
         self._failures.pop(str(copy), None)
 
     def restarted(self) -> None:
@@ -78,6 +81,7 @@ class LogReports(logging.Handler):
 
     def _fail(self, copy: str, text: str) -> None:
         self.has_failed = True
+        copy = self._importers.get(copy, copy)
         follows = "the former version goes on" if copy in self._in_force else "nothing of it is loaded"
         if self._failures.get(copy) != text:
             self._failures[copy] = text

@@ -195,7 +195,7 @@ class Repl:
                     self._reports.saved(file.copy)
                     changed = True
                 for copy, path in file.helpers.items():
-                    self._reports.add(copy, str(Path(file.given).with_name(path.name)))
+                    self._reports.add_helper(copy, str(Path(file.given).with_name(path.name)), file.copy)
             except (OSError, RaveError) as e:
                 self._reports.unreadable(file.copy, (isinstance(e, OSError) and e.strerror) or str(e))
         return changed

@@ -8,12 +8,13 @@ import importlib.resources
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from ravesvc import commands
+from ravesvc import commands, names
 from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import Permission
@@ -58,7 +59,9 @@ class BotManager:
         """Plugins are loaded from the files in `commands_directory`, if it exists, and get the secrets by name."""
         self._settings = settings
         self._registry = Registry(_SOURCE, built_in_commands().owners())
-        self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,), secrets)
+        # A venv has libraries of its own.
+        libraries = Path(names.LIBRARIES_DIRECTORY) if sys.prefix == sys.base_prefix else None
+        self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,), secrets, libraries)
         self._app: App | None = None
         self._stopped = asyncio.Event()
         self._working: asyncio.Task[None] | None = None

@@ -50,6 +50,19 @@ class Scene:
         return shown
 
 
+async def test_what_fails_in_a_file_that_another_imports_is_said_of_that_one() -> None:
+    scene = Scene()
+    scene.reports.add_helper(COPY.with_name("_dice.py"), "mine/_dice.py", COPY)
+    failure = f"{COPY.with_name('_dice.py')}, line 1: SyntaxError"
+    scene.loads()
+    assert await scene.seen() == ["* mine/roll.py is loaded. Commands: roll"]
+    for _ in range(2):
+        scene.log(LOADER, logging.ERROR, "Plugins: %s", failure)
+        scene.log(LOADER, logging.ERROR, "Plugins: %s", failure)
+        assert await scene.seen() == ["! mine/_dice.py, line 1: SyntaxError; the former version goes on"]
+        scene.reports.saved(COPY)
+
+
 async def test_what_is_loaded_and_what_fails() -> None:
     scene = Scene()
     scene.fails()

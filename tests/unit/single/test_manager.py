@@ -419,6 +419,41 @@ async def test_a_program_has_plugins_read_again_and_waits_until_the_bot_has_answ
             await manager.settle("11111111-2222-4333-8444-555555555555")
 
 
+THANKS = """
+from _words import thanks
+from ravesvc.commands import command, on_reaction
+
+@command("thank", "Thanks the user who asks.")
+async def thank(context):
+    asker = await context.member()
+    await context.react("👍")
+    await context.reply(f"{thanks}, {asker.mention}", mentions=[asker])
+
+@on_reaction
+async def reacted(event):
+    await event.reply(f"{event.emoji} {event.replies_to_bot}")
+"""
+
+
+async def test_plugins_react_mention_and_share_a_file(site: SingleSite) -> None:
+    site.own("_words.py", "thanks = 'Thanks'\n")
+    site.own("thank.py", THANKS)
+    async with site.running() as manager:
+        await site.connected()
+        assert await site.say("?thank") == ["Thanks, @Ann"]
+        assert await in_thread(site.control.react, site.mesh, "❤️", user="bob", wait=5) == ["❤️ True"]
+        events = await in_thread(site.control.events)
+        assert [(each["user"], each["emoji"]) for each in events if each["type"] == "reaction"] == [
+            ("botty", "👍"),
+            ("bob", "❤️"),
+        ]
+        assert [each["mentions"] for each in events if each.get("text") == "Thanks, @Ann"] == [["Ann"]]
+        site.own("_words.py", "thanks = 'Cheers'\n")
+        await manager.refresh()
+        assert await site.say("?thank") == ["Cheers, @Ann"]
+    assert site.control.violations() == []
+
+
 async def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
     site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

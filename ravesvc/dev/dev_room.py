@@ -122,6 +122,16 @@ class DevRoom:
         mentions = [known[each] for each in lines.mentioned(text) if each in known]
         self._world.send_chat(self._mesh, self._world.user(handle), text, mentions=mentions)
 
+    def react(self, handle: str, emoji: str) -> None:
+        """A user, who joins if necessary, reacts to the bot's latest message.
+
+        Raises `RaveError` (InvalidArgument) if it has said nothing.
+        """
+        said = self._world.said_by_bot(self._mesh, 0)
+        if not said:
+            raise RaveError(Code.INVALID_ARGUMENT, "the bot has said nothing to react to")
+        self._world.send_reaction(self._mesh, self._world.user(handle), emoji, said[-1]["id"])
+
     def join(self, handle: str) -> None:
         """A user joins, who may be there already."""
         self._world.join(self._mesh, [self._world.user(handle)])

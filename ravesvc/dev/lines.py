@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import is_emoji
 
-# Each order, whether it takes a user, and what it does.
+_USER_EXAMPLE, _EMOJI_EXAMPLE = "Bob", "👍"
+# Each order, an example of what it takes, a user or an emoji, and what it does.
 _ORDERS = {
-    "as": (True, "go on as this user, who joins if necessary"),
-    "join": (True, "this user joins"),
-    "leave": (True, "this user leaves"),
-    "users": (False, "list who is in the room"),
-    "admin": (True, "make this user an admin"),
-    "restart": (False, "restart the bot, to see what it remembers"),
-    "help": (False, "show this"),
-    "quit": (False, "end, as Ctrl-D does"),
+    "as": (_USER_EXAMPLE, "go on as this user, who joins if necessary"),
+    "join": (_USER_EXAMPLE, "this user joins"),
+    "leave": (_USER_EXAMPLE, "this user leaves"),
+    "react": (_EMOJI_EXAMPLE, "react to the latest message of the bot"),
+    "users": ("", "list who is in the room"),
+    "admin": (_USER_EXAMPLE, "make this user an admin"),
+    "restart": ("", "restart the bot, to see what it remembers"),
+    "help": ("", "show this"),
+    "quit": ("", "end, as Ctrl-D does"),
 }
 _USER = re.compile(r"@?([^\W_][\w-]{0,31})")
 # The handle of the bot.
@@ -31,7 +34,7 @@ class Entered:
 
     Attributes:
         order: the word after the slash; empty for a message.
-        argument: the handle of the user whom an order takes, or else empty; of a message the text.
+        argument: the handle of the user, or the emoji, that an order takes, or else empty; of a message the text.
     """
 
     order: str
@@ -49,12 +52,17 @@ def parse(line: str) -> Entered | None:
     if order not in _ORDERS:
         shown = printable(order, _MAX_SHOWN_CHARS)
         raise RaveError(Code.INVALID_ARGUMENT, f"there is no /{shown}", hint="/help lists what there is")
-    takes_user, _ = _ORDERS[order]
-    if not takes_user and rest:
+    example, _ = _ORDERS[order]
+    argument = rest[0].strip() if rest else ""
+    if not example and argument:
         raise RaveError(Code.INVALID_ARGUMENT, f"/{order} takes nothing", hint=f"write /{order}")
-    if takes_user and not rest:
-        raise RaveError(Code.INVALID_ARGUMENT, f"/{order} takes a user", hint=f"write /{order} Bob")
-    return Entered(order, handle(rest[0].strip()) if takes_user else "")
+    if example and not argument:
+        what = "a user" if example == _USER_EXAMPLE else "an emoji"
+        raise RaveError(Code.INVALID_ARGUMENT, f"/{order} takes {what}", hint=f"write /{order} {example}")
+    if example == _EMOJI_EXAMPLE and not is_emoji(argument):
+        shown = printable(argument, _MAX_SHOWN_CHARS)
+        raise RaveError(Code.INVALID_ARGUMENT, f"{shown!r} is no emoji", hint=f"write /{order} {example}")
+    return Entered(order, handle(argument) if example == _USER_EXAMPLE else argument)
 
 
 def handle(name: str) -> str:
@@ -76,6 +84,6 @@ def mentioned(text: str) -> list[str]:
 
 def help_text() -> str:
     """What can be typed."""
-    rows = [(f"/{order} Bob" if takes_user else f"/{order}", what) for order, (takes_user, what) in _ORDERS.items()]
+    rows = [(f"/{order} {example}".strip(), what) for order, (example, what) in _ORDERS.items()]
     cells = max(len(written) for written, _ in rows)
     return "\n".join(f"{written:{cells}}  {what}" for written, what in [("any text", "say it"), *rows])

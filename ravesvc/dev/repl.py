@@ -79,6 +79,7 @@ class Repl:
             "as": self._as,
             "join": self._join,
             "leave": self._leave,
+            "react": self._react,
             "users": self._users,
             "admin": self._admin,
             "restart": self._restart,
@@ -140,6 +141,9 @@ class Repl:
     async def _leave(self, handle: str) -> None:
         if not self._room.leave(handle):
             raise RaveError(Code.INVALID_ARGUMENT, f"{self._room.name(handle)} is not here", hint="see /users")
+
+    async def _react(self, emoji: str) -> None:
+        self._room.react(self._speaker, emoji)
 
     async def _users(self, _: str) -> None:
         remarks = dict.fromkeys(self._admins, " (admin)") | {lines.BOT: " (the bot)"}

@@ -15,6 +15,7 @@ from ravesvc.errors import RaveError
         ("/as Bob", Entered("as", "bob")),
         ("/join  @Bob ", Entered("join", "bob")),
         ("/users", Entered("users", "")),
+        ("/react 👍", Entered("react", "👍")),
         ("  \n", None),
     ],
 )
@@ -29,6 +30,8 @@ def test_what_a_line_means(line: str, entered: Entered | None) -> None:
         ("/", "there is no /"),
         ("/\x1b[2J", "there is no /?[2J"),
         ("/join", "/join takes a user (write /join Bob)"),
+        ("/react", "/react takes an emoji (write /react 👍)"),
+        ("/react like", "'like' is no emoji"),
         ("/users Bob", "/users takes nothing (write /users)"),
         ("/as Bob and Cy", "'Bob and Cy' is no name"),
         ("/as Botty", "Botty is the bot"),

@@ -99,7 +99,7 @@ async def test_users_talk_with_the_bot(author: Author) -> None:
         ]
     )
     assert await author.run(console, "cy")
-    assert console.shown[:-9] == [
+    assert console.shown[:-10] == [
         f"* {author.file} is loaded. Commands: count, fail, order, who",
         "Ann> ?count",
         "Botty> count 1",
@@ -122,8 +122,45 @@ async def test_users_talk_with_the_bot(author: Author) -> None:
         "Cy> ?whoami",
         "Botty> Your user id is 100000002, and you are an admin",
     ]
-    assert console.shown[-9] == "* any text    say it"
+    assert console.shown[-10] == "* any text    say it"
     assert list(dict.fromkeys(console.prompts)) == ["Ann> ", "Cy> "]
+
+
+async def test_users_react_and_what_a_file_imports_is_loaded_with_it(author: Author) -> None:
+    helper = author.file.with_name("_words.py")
+    helper.write_text("thanks = 'Thanks'")
+    author.save(
+        "from ravesvc.commands import command, on_reaction\nfrom _words import thanks\n"
+        "@command('hi', 'Says hi.')\nasync def hi(context):\n    await context.react('👋')\n"
+        "    await context.reply('Hi')\n"
+        "@on_reaction\nasync def reacted(event):\n    await event.send(f'{thanks} for {event.emoji}')\n"
+    )
+    console = Listed(
+        [
+            *("/react 👍", "?hi", "/react 👍"),
+            lambda: helper.write_text("1 +"),
+            "/react 👎",
+            lambda: helper.write_text("thanks = 'Cheers'"),
+            "/react 👎",
+        ]
+    )
+    assert not await author.run(console)
+    loaded = f"* {author.file} is loaded. Commands: hi"
+    assert console.shown == [
+        loaded,
+        "! the bot has said nothing to react to",
+        "Ann> ?hi",
+        "* Botty reacts with 👋",
+        "Botty> Hi",
+        "* Ann reacts with 👍",
+        "Botty> Thanks for 👍",
+        f"! {helper}, line 1: SyntaxError: invalid syntax; the former version goes on",
+        "* Ann reacts with 👎",
+        "Botty> Thanks for 👎",
+        loaded,
+        "* Ann reacts with 👎",
+        "Botty> Cheers for 👎",
+    ]
 
 
 async def test_what_is_saved_is_loaded_and_a_restart_keeps_the_store(author: Author) -> None:

@@ -244,6 +244,7 @@ class Outbox:
         return ""
 
     async def _send_part(self, text: str, room: RoomLike, **how: Any) -> str:
+        """`how` is what `RoomLike.chat` takes beside the text."""
         if self._typing_delay <= 0:
             self._on_send(text)
             return await room.chat(text, **how)

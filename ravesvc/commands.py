@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ravesvc.api.models import Privacy
 from ravesvc.api.web_response import WebResponse
@@ -30,6 +30,7 @@ from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Cooldown, Per
 from ravesvc.bot.mentions import Member
 from ravesvc.bot.parameters import Duration, Range, UserId
+from ravesvc.bot.plugin_settings import Setting, declare
 from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common import timespan
@@ -53,6 +54,7 @@ __all__ = [
     "Privacy",
     "Range",
     "RaveError",
+    "Setting",
     "UserError",
     "UserId",
     "Video",
@@ -71,6 +73,7 @@ __all__ = [
     "on_user_join",
     "on_user_left",
     "registering",
+    "setting",
 ]
 
 
@@ -88,6 +91,8 @@ class UserError(RaveError):
 CommandHandler: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 ErrorHandler: TypeAlias = Callable[[Context, Exception], Coroutine[Any, Any, None]]
 EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
+
+T = TypeVar("T")
 
 _MAX_DESCRIPTION_CHARS = 200
 _MAX_USAGE_CHARS = 100
@@ -193,6 +198,33 @@ def check(function: CommandHandler) -> CommandHandler:
     _require_parameters(function, "context")
     current_registry().checks.append(with_step_timeout(function))
     return function
+
+
+def setting(
+    name: str, description: str, *, default: T, kind: Any = None, between: tuple[T, T] | None = None
+) -> Setting[T]:
+    """Declare a setting that admins of a room change there, and operators with ravectl(1).
+
+        greeting = setting("greeting", "What new users are told", default="Welcome!")
+
+    In a handler `greeting.of(context)`, or of an event, is its value in that room, now. If the file is welcome.py, an
+    admin writes `?settings welcome.greeting Hello there`, and `default` to reset it. The word before the dot is the
+    name of the file, or the last part of the module.
+
+    Args:
+        name: one word of at most 32 letters, digits and _.
+        description: what it is, in at most 100 characters, without a full stop.
+        default: the value in a room where nothing was set.
+        kind: the type of the value: str, int, float, bool, Duration or a `Literal`; that of the default if None. A
+            text is one line of at most 500 characters.
+        between: the smallest and the largest value of a number or Duration, such as (1, 20).
+
+    A file has at most 16. Raises `RaveError` (InvalidArgument), in words for the author.
+    """
+    registry = current_registry()
+    made = declare(registry.source, registry.settings, name, description, default, kind, between)
+    registry.add_setting(made)
+    return made
 
 
 def on_error(handler: ErrorHandler) -> ErrorHandler:

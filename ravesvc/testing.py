@@ -35,7 +35,7 @@ from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.plugin_http import REQUEST_RATE, require_place
 from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE
 from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
-from ravesvc.bot import builtin, video_commands
+from ravesvc.bot import builtin, settings_commands, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.built_in_commands import built_in_commands
@@ -44,6 +44,8 @@ from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
 from ravesvc.bot.plugins import load_file
+from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.picture import Media, Picture
 from ravesvc.common.token_bucket import Rate, TokenBucket
@@ -387,7 +389,8 @@ class FakeService:
 class FakeRoom:
     """A room with a bot in it, which has its usual commands and those that are loaded.
 
-    Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
+    `?settings` is as in any room: what admins set is in `service.documents`. Without the service there is no
+    `forgetme`, and no commands for moderation or about admins.
 
     It has the limits of a bot, by its clock. `time.time`, `time.monotonic` and `asyncio.sleep` of a plugin go by that
     clock where they are called by these names; all else takes its time. Users take their time as well: rates hold
@@ -469,13 +472,16 @@ class FakeRoom:
             time_limit=lambda seconds: _TimeLimit(self, seconds),
             on_plugin_failure=lambda source, what: self.failures.append(f"{source}: {what}"),
         )
-        # Player and video commands use no other method of it.
+        # Player, settings and video commands use no other method of it.
         backend = cast(Backend, self.service)
         self._player = Player(self._bot, self.rave, backend, clock=lambda: self._now_s)
         self._bot.watch(self._player.on_change)
         video_commands.register(self._registry, self._player, backend, finder)
+        self._settings = SettingsKeeper(backend, self._use_settings, self._registry, sleep=self._sleep)
+        settings_commands.register(self._registry, self._settings)
 
     async def __aenter__(self) -> FakeRoom:
+        await self._settings.load()
         await self.connect()
         return self
 
@@ -487,6 +493,10 @@ class FakeRoom:
         await self._bot.close()
         if kind is None and self.failures:
             raise AssertionError("\n".join(self.failures))
+
+    def _use_settings(self, settings: RoomSettings) -> None:
+        self._bot.apply_settings(settings)
+        self._player.schedule_step()
 
     def load(self, file: str | Path) -> None:
         """Load a file of commands as a bot does, but without a check of its owner.

@@ -1,8 +1,8 @@
 """Welcome: greets users who join, and says what the bot can do.
 
 Several users who come within some seconds get one message together, and a user who comes again within an hour gets
-none. Admins write `?welcome text Hello {names}, write {prefix}help` for another text, and `?welcome off` or `on`;
-`?welcome` shows both. The room remembers them. Who was greeted is forgotten when the bot starts anew.
+none. Admins write `?settings welcome.greeting Hello {names}, write {prefix}help` for another text, and `?welcome off`
+or `on`; `?welcome` shows both. The room remembers them. Who was greeted is forgotten when the bot starts anew.
 
 To enable it in all rooms, as root:
 
@@ -13,15 +13,16 @@ To enable it in all rooms, as root:
 import asyncio
 import time
 
-from ravesvc.commands import Permission, RaveError, UserError, command, on_user_join, on_user_left
+from ravesvc.commands import Permission, RaveError, command, on_user_join, on_user_left, setting
 
 DEFAULT_TEXT = "Welcome, {names}! I am a bot. Write {prefix}help to see what I can do."
-MAX_TEXT_CHARS = 300
 # From the first user who comes to the message for all who have come until then.
 GATHER_S = 5
 AGAIN_AFTER_S = 3600
 # The others are a number.
 MAX_NAMES = 5
+
+greeting = setting("greeting", "What users who join are told; {names} stands for them", default=DEFAULT_TEXT)
 
 # Users who wait for their greeting, in the order in which they have come. A dict, as a set has no order.
 waiting = {}
@@ -63,7 +64,10 @@ async def greet(event):
     if len(users) > MAX_NAMES:
         names.append(f"{len(users) - MAX_NAMES} more")
     listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
-    text = await event.store.get("text", DEFAULT_TEXT)
+    text = greeting.of(event)
+    if event.is_command(text):
+        # Another bot in the room might obey.
+        text = DEFAULT_TEXT
     try:
         # No str.format: in a text of an admin it could reach into the program.
         await event.send(text.replace("{prefix}", event.prefixes[0]).replace("{names}", listed))
@@ -75,26 +79,7 @@ async def greet(event):
 @command("welcome", "Shows the greeting of users who join.", permission=Permission.ADMIN, group="Chat")
 async def show(context):
     """Say what the text is, and whether it is used."""
-    state, text = await context.store.get("state", "on"), await context.store.get("text", DEFAULT_TEXT)
-    await context.reply(f"The welcome is {state}: {text}")
-
-
-@command(
-    "welcome text",
-    "Changes the greeting of users who join.",
-    permission=Permission.ADMIN,
-    group="Chat",
-    example="Hello {names}, write {prefix}help",
-)
-async def change(context, *, text: str):
-    """Use another text from now on."""
-    if len(text) > MAX_TEXT_CHARS:
-        raise UserError(f"a greeting has at most {MAX_TEXT_CHARS} characters")
-    if context.is_command(text):
-        # Another bot in the room might obey.
-        raise UserError("the text must not begin like a command")
-    await context.store.set("text", text)
-    await context.reply("That is the welcome from now on")
+    await context.reply(f"The welcome is {await context.store.get('state', 'on')}: {greeting.of(context)}")
 
 
 @command("welcome on", "Greets users who join.", permission=Permission.ADMIN, group="Chat")

@@ -13,6 +13,8 @@ from ravesvc.common.video import Video
 MAX_DOCUMENT_BYTES = 60 * 1024
 # With this the names of the documents of plugins begin.
 PLUGIN_PREFIX = "plugin-"
+# Of what an admin writes for a setting of a plugin.
+MAX_SETTING_CHARS = 500
 
 
 class Counts(NamedTuple):

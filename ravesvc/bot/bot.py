@@ -184,6 +184,9 @@ class Bot:
         """The settings in force."""
         return self._settings
 
+    def _settings_now(self) -> RoomSettings:
+        return self._settings
+
     def watch(self, on_change: Callable[[Change], None]) -> None:
         """Call `on_change` for each change of the room, in their order; it must not block.
 
@@ -490,6 +493,7 @@ class Bot:
             now=self._clock(),
             registry=self._registry,
             settings=self._settings,
+            settings_now=self._settings_now,
             permissions=self.permissions,
             outbox=self.outbox,
             people=self._display_names,
@@ -624,6 +628,7 @@ class Bot:
             is_answer=is_answer,
             others=room.users - {room.own_user_id} if room else frozenset(),
             prefixes=self._prefixes,
+            settings_now=self._settings_now,
             outbox=self.outbox,
             people=self._display_names,
             rave=self._rave,

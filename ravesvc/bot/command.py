@@ -13,6 +13,7 @@ from ravesvc.bot.command_names import (
     FIXED_COMMANDS,
     GENERAL,
     MORE,
+    SETTINGS,
     Permission,
     command_key,
 )
@@ -40,6 +41,7 @@ from ravesvc.room.chat import ChatMessage
 if TYPE_CHECKING:
     # Protocols: no process needs them to run, and each would be 16 kB heavier.
     from ravesvc.bot.http import Http
+    from ravesvc.bot.plugin_settings import Setting
     from ravesvc.bot.room_api import RoomApi
 
 # Of a word that may be the name of a sub-command. No name is longer.
@@ -119,6 +121,7 @@ class Registry:
         source: the file or package that registers here; empty for the program itself.
         parts: this registry, and those included in it.
         timers: what runs again and again.
+        settings: those that admins of a room can change, in the order in which they were declared.
         tasks: those that the file or package has started.
         checks: run before each command that is registered here, before those of its own.
         on_error: answers for a command that has raised what is no `RaveError`, in place of the bot; None if nothing
@@ -136,6 +139,7 @@ class Registry:
         self._families: set[str] = set()
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
         self.timers: list[PluginTimer] = []
+        self.settings: list[Setting[Any]] = []
         self.tasks = PluginTasks(source)
         self.checks: list[Check] = []
         self.on_error: ErrorHandler | None = None
@@ -222,6 +226,13 @@ class Registry:
                 name=name, description=description, handler=_tell_parts, source=self.source, group=part.group
             )
 
+    def add_setting(self, setting: Setting[Any]) -> None:
+        """Add a setting. Raises `RaveError` (InvalidArgument) if another file has settings of this plugin's name."""
+        if owner := self._taken.get(f"{SETTINGS} {setting.plugin}"):
+            text = f"there are settings of {setting.plugin} already: they belong to {owner}"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint="give one of the files another name")
+        self.settings.append(setting)
+
     def on(self, kind: EventKind) -> Callable[[EventHandler], EventHandler]:
         """Register the decorated `async def handler(event)`; an event runs its handlers in this order."""
 
@@ -254,8 +265,12 @@ class Registry:
         return [each for each in self._all() if each.family == command.key != each.key]
 
     def owners(self) -> dict[str, str]:
-        """All names that are taken, aliases and sub-commands included, and whose they are."""
-        return {
+        """All names that are taken, aliases and sub-commands included, and whose they are.
+
+        Settings take the name of their plugin, as an admin writes it: `settings welcome`.
+        """
+        settings = {f"{SETTINGS} {each.plugin}": part.source for part in self.parts for each in part.settings}
+        return settings | {
             key: command.source or "the bot itself"
             for part in reversed(self.parts)
             for key, command in part._commands.items()
@@ -309,7 +324,7 @@ class Context:
         prefixes: what a command may start with; hints use the first.
         facts: about bot and mesh.
         now: the time on the clock of `facts`.
-        settings: those of the room.
+        settings: those of the room at that moment, and `settings_now` returns those of now.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         dialogue: what this run asks; see `ask` and `answers`.
         secrets: what the operator hands over to plugins, by name; see `secret`.
@@ -328,6 +343,7 @@ class Context:
     facts: BotInfo
     now: float
     settings: RoomSettings
+    settings_now: Callable[[], RoomSettings] = field(repr=False)
     registry: Registry = field(repr=False)
     permissions: Permissions = field(repr=False)
     outbox: Outbox = field(repr=False)

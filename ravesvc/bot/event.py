@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.mentions import Member, Mentioned
 from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.secrets import handed_over
 from ravesvc.common.picture import Media
@@ -19,6 +20,7 @@ from ravesvc.room.chat import ChatMessage
 if TYPE_CHECKING:
     from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
+    from ravesvc.bot.room_settings import RoomSettings
 
 
 class EventKind(StrEnum):
@@ -54,6 +56,7 @@ class Event:
         is_answer: whether that message answers a question that a plugin has asked its user.
         others: the users who were in the room at that moment, without the bot.
         prefixes: what a command may start with in this room, the usual one first.
+        settings_now: returns the settings of the room.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
         store: what the file or package of the handler keeps of the room, and `shared`: for all rooms.
         dialogue: what the handlers of this event ask; see `ask` and `answers`.
@@ -73,6 +76,7 @@ class Event:
     reacted_to: str = ""
     others: frozenset[int] = frozenset()
     prefixes: tuple[str, ...]
+    settings_now: Callable[[], RoomSettings] = field(repr=False)
     outbox: Outbox = field(repr=False)
     people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
@@ -81,6 +85,10 @@ class Event:
     shared: PluginStore = field(repr=False)
     dialogue: Dialogue = field(repr=False)
     secrets: Mapping[str, str] = field(repr=False)
+
+    def is_command(self, text: str) -> bool:
+        """Whether a text begins as a command does in this room: another bot in it might obey that."""
+        return any(without_prefix(text, prefix) is not None for prefix in self.prefixes)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""

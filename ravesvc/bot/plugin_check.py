@@ -38,7 +38,7 @@ def main() -> int:
     except RaveError as error:
         sys.stderr.write(printable(str(error), _MAX_LINE_CHARS) + "\n")
         return 1
-    found = [*_commands(registry), *_handlers(registry)]
+    found = [*_commands(registry), *_handlers(registry), *_settings(registry)]
     for line in (f"{path} is fine.", *(found or ["It has no command and no handler."])):
         sys.stdout.write(printable(line, _MAX_LINE_CHARS) + "\n")
     return 0
@@ -79,6 +79,11 @@ def _handlers(registry: Registry) -> Iterator[str]:
         yield f"every {timespan.written(timer.seconds)}"
     if registry.on_error:
         yield "on_error"
+
+
+def _settings(registry: Registry) -> Iterator[str]:
+    for setting in registry.settings:
+        yield f"setting {setting.name}: {setting.sentence}"
 
 
 if __name__ == "__main__":

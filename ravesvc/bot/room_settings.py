@@ -1,14 +1,18 @@
 """What the admins of a room have set for it: options, their bounds, and how they are written in chat and document.
 
 Pure. A document has what differs from the defaults, as an admin would write it; what can't be read is the default.
+What was set for plugins is kept beside it as text: the plugin itself knows what may be written, and may come back.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
+from ravesvc.bot.backend import MAX_SETTING_CHARS
 from ravesvc.bot.command_names import GAMES, MODERATION, VIDEO
 from ravesvc.bot.text import plain
 from ravesvc.common import json_fields, translation
@@ -24,6 +28,10 @@ DEFAULT = "default"
 _MAX_WORD_CHARS = 32
 _MAX_PREFIX_CHARS = 8
 _ON_OFF = {"on": True, "off": False}
+# Of a setting of a plugin: the word of the plugin, and that of the setting.
+_PLUGIN_SETTING = re.compile(r"[\w-]{1,32}\.[^\W\d]\w{0,31}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 class RoomSettings(NamedTuple):
@@ -35,6 +43,7 @@ class RoomSettings(NamedTuple):
         max_per_user: how many videos of one user may wait in the queue.
         skip_percent: how many of the people present have to vote to skip, in percent; it takes more than that.
         video: whether the commands of that group, the queue included, can be used; `games` and `moderation` likewise.
+        plugins: what was set for plugins, as it was written, by the name of the setting; of those that are gone, too.
     """
 
     prefix: str = ""
@@ -44,6 +53,7 @@ class RoomSettings(NamedTuple):
     video: bool = True
     games: bool = True
     moderation: bool = True
+    plugins: Mapping[str, str] = _NO_TEXTS
 
     def get(self, option: RoomOption) -> Value:
         """The value of an option."""
@@ -55,11 +65,9 @@ class RoomSettings(NamedTuple):
 
         Raises `RaveError` (InvalidArgument) if it is none of the option's.
         """
-        value = _DEFAULTS.get(option) if fold(text[:_MAX_WORD_CHARS]) == DEFAULT else option.parse(text)
+        value = _DEFAULTS.get(option) if is_default(text) else option.parse(text)
         if value is None:
-            hint = _("it can be: {values}", values=option.values)
-            text = _("the setting {option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD_CHARS))
-            raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
+            raise refusal(option.name, text, option.values)
         changed: dict[str, Any] = {option.name: value}
         return self._replace(**changed)
 
@@ -71,7 +79,8 @@ class RoomSettings(NamedTuple):
     def to_json(self) -> str:
         """The document."""
         changed = [option for option in OPTIONS if self.get(option) != _DEFAULTS.get(option)]
-        return json.dumps({option.name: shown(self.get(option)) for option in changed})
+        texts = {option.name: shown(self.get(option)) for option in changed}
+        return json.dumps({**texts, **self.plugins}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> RoomSettings:
@@ -93,6 +102,26 @@ class RoomOption(NamedTuple):
     sentence: str
     values: str
     parse: Callable[[str], Value | None]
+
+    def shown_in(self, settings: RoomSettings) -> str:
+        """Its value as an admin writes it."""
+        return shown(settings.get(self)) or DEFAULT
+
+    def set_in(self, settings: RoomSettings, text: str) -> RoomSettings:
+        """See `RoomSettings.with_value`."""
+        return settings.with_value(self, text)
+
+
+def is_default(text: str) -> bool:
+    """Whether an admin writes this to reset a setting."""
+    return fold(text[:_MAX_WORD_CHARS]) == DEFAULT
+
+
+def refusal(name: str, text: str, values: str) -> RaveError:
+    """The error for a text that is no value of a setting."""
+    hint = _("it can be: {values}", values=values)
+    what = _("the setting {option} can't be {value}", option=name, value=plain(text, _MAX_WORD_CHARS))
+    return RaveError(Code.INVALID_ARGUMENT, what, hint=hint)
 
 
 def shown(value: Value) -> str:
@@ -132,7 +161,13 @@ def _read(source: Object) -> RoomSettings:
         value = option.parse(text) if isinstance(text, str) else None
         if value is not None:
             found[option.name] = value
-    return _DEFAULTS._replace(**found)
+    texts = {name: text for name, text in source.items() if _PLUGIN_SETTING.fullmatch(name) and _is_kept(text)}
+    return _DEFAULTS._replace(**found, plugins=texts)
+
+
+def _is_kept(text: object) -> bool:
+    # JSON may have halves of surrogate pairs, which no message can.
+    return isinstance(text, str) and len(text) <= MAX_SETTING_CHARS and not _SURROGATE.search(text)
 
 
 _DEFAULTS = RoomSettings()

@@ -89,12 +89,12 @@ class Worker:
         hosts = Internet(settings.tls, settings.proxy, host, ports)
         self._requests = RequestGuard(self._api, host, functools.partial(self._link.emit, "RateLimited"))
         self._departure = Departure(self._api, mesh, settings.leave_when_alone, self._link.emit)
-        self._room_settings = SettingsKeeper(parent, self._use_settings)
         registry = Registry()
+        self.settings: SettingsKeeper = SettingsKeeper(parent, self._use_settings, registry)
         builtin.register(registry)
         admin.register(registry, parent, self._departure.leave_on_order, lambda: self._plugins.unloaded)
         moderation.register(registry, parent)
-        settings_commands.register(registry, self._room_settings)
+        settings_commands.register(registry, self.settings)
         privacy.register(registry, parent)
         # After the built-in commands of the bot: it tells an author whose command has the name of one of these.
         self._plugins = PluginLoader(registry, self._link.commands, self._emit_command_errors, lambda: self._bot)
@@ -164,7 +164,7 @@ class Worker:
             asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
             asyncio.create_task(self._sync.keep()),
             asyncio.create_task(self._link.keep()),
-            asyncio.create_task(self._room_settings.run()),
+            asyncio.create_task(self.settings.run()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -257,7 +257,7 @@ class Worker:
     @property
     def lang(self) -> str:
         """See `RoomUser`."""
-        return self._room_settings.settings.lang or self._settings.lang
+        return self.settings.settings.lang or self._settings.lang
 
     def on_connecting(self) -> None:
         """See `RoomUser`."""

@@ -108,6 +108,8 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
         order,
         ordering,
         points,
+        talk,
+        talking,
         fact,
         asking,
         welcome,
@@ -125,6 +127,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "pizza.py").write_text(pizza)
     (tmp_path / "order.py").write_text(order)
     (tmp_path / "points.py").write_text(points)
+    (tmp_path / "talk.py").write_text(talk)
     (tmp_path / "fact.py").write_text(fact)
     (tmp_path / "welcome.py").write_text(welcome)
     (tmp_path / "stretch.py").write_text(stretch)
@@ -133,6 +136,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     exec(trial, {})
     exec(ordering, {})
+    exec(talking, {})
     exec(asking, {})
 
     async def body() -> None:
@@ -200,6 +204,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
             "order.py",
             "roll.py",
             "_scores.py",
+            "talk.py",
         ), name
 
 

@@ -12,7 +12,7 @@ from ravesvc.bot.plugin_check import main
 
 PLUGIN = """
 from typing import Literal
-from ravesvc.commands import Permission, command, every, on_error, on_message
+from ravesvc.commands import Permission, command, every, on_error, on_message, setting
 
 @command("roll", "Rolls a die.", permission=Permission.ADMIN)
 async def roll(context, sides: int = 6): ...
@@ -31,6 +31,8 @@ async def count(event): ...
 
 @on_error
 async def explain(context, error): ...
+
+setting("sides", "How many sides a die has", default=6)
 """
 SHOWN = """\
 roll [sides], for admins: Rolls a die.
@@ -39,6 +41,7 @@ team go <left|right>, for all users: Makes a team go.
 on_message, 2 times
 every 10min
 on_error
+setting fun.sides: How many sides a die has
 """
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.bot import settings_commands
+from ravesvc.bot.command import Registry
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.room_settings import OPTIONS, RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
@@ -32,7 +33,7 @@ def changed(**texts: str) -> RoomSettings:
 
 
 def test_each_setting_is_an_option() -> None:
-    assert set(OPTION) == set(RoomSettings._fields)
+    assert set(OPTION) | {"plugins"} == set(RoomSettings._fields)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ async def test_they_are_taken_up_as_soon_as_the_service_answers() -> None:
         waited.append(seconds)
         documents.away = len(waited) < 8
 
-    keeper = SettingsKeeper(documents, applied.append, sleep=sleep)
+    keeper = SettingsKeeper(documents, applied.append, Registry(), sleep=sleep)
     await keeper.load()
     assert applied == [changed(lang="de")] == [keeper.settings]
     assert 1 <= waited[0] <= 3
@@ -157,26 +158,26 @@ async def test_they_are_taken_up_as_soon_as_the_service_answers() -> None:
 
 def test_a_document_that_can_not_be_read_is_none(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     documents = Documents("[]")
-    keeper = SettingsKeeper(documents, lambda settings: None)
+    keeper = SettingsKeeper(documents, lambda settings: None, Registry())
     run(keeper.load())
     assert keeper.settings == RoomSettings()
     assert "The settings of the room can't be read" in caplog.text
-    run(keeper.change(OPTION["games"], "off"))
+    run(keeper.change("games", "off"))
     assert documents.text == '{"games": "off"}'
 
 
 async def test_a_change_before_the_first_answer_loses_nothing_that_was_set() -> None:
     documents = Documents('{"lang": "de"}')
-    keeper = SettingsKeeper(documents, lambda settings: None)
-    await keeper.change(OPTION["games"], "off")
+    keeper = SettingsKeeper(documents, lambda settings: None, Registry())
+    await keeper.change("games", "off")
     assert documents.text == '{"lang": "de", "games": "off"}'
 
 
 async def test_changes_at_once_are_all_kept() -> None:
     documents = Documents()
-    keeper = SettingsKeeper(documents, lambda settings: None)
+    keeper = SettingsKeeper(documents, lambda settings: None, Registry())
 
-    await asyncio.gather(*(keeper.change(OPTION[name], "off") for name in ("games", "video", "moderation")))
+    await asyncio.gather(*(keeper.change(name, "off") for name in ("games", "video", "moderation")))
     assert keeper.settings == changed(games="off", video="off", moderation="off")
     assert documents.text == keeper.settings.to_json()
 
@@ -184,19 +185,19 @@ async def test_changes_at_once_are_all_kept() -> None:
 def test_what_is_not_safe_does_not_hold(run: Run) -> None:
     documents = Documents()
     applied: list[RoomSettings] = []
-    keeper = SettingsKeeper(documents, applied.append)
+    keeper = SettingsKeeper(documents, applied.append, Registry())
     run(keeper.load())
     documents.away = True
     with pytest.raises(RaveError, match="does not answer"):
-        run(keeper.change(OPTION["games"], "off"))
+        run(keeper.change("games", "off"))
     assert keeper.settings == RoomSettings()
     assert applied == []
 
 
 async def test_what_is_so_already_is_not_written() -> None:
     documents = Documents()
-    keeper = SettingsKeeper(documents, lambda settings: None)
-    await keeper.change(OPTION["games"], "on")
+    keeper = SettingsKeeper(documents, lambda settings: None, Registry())
+    await keeper.change("games", "on")
     assert documents.written == []
 
 
@@ -209,7 +210,9 @@ class SettingsScene(Scene):
     def __init__(self) -> None:
         super().__init__(permissions=StaticPermissions(admins=frozenset({ANN})))
         self.documents = Documents()
-        self.keeper = SettingsKeeper(self.documents, lambda settings: self.bot.apply_settings(settings))
+        self.keeper = SettingsKeeper(
+            self.documents, lambda settings: self.bot.apply_settings(settings), self.registry
+        )
         settings_commands.register(self.registry, self.keeper)
 
     def talk(self, *lines: tuple[str, int]) -> list[str]:
@@ -284,7 +287,7 @@ def test_a_part_that_is_off_says_so_and_is_no_longer_listed() -> None:
         ),
         (
             "?settings lang de now",
-            "“now” is a word too many. Write ?settings [setting] [value, or default] (error ",
+            "The setting lang can't be de now. It can be: de, en (error ",
         ),
     ],
 )

@@ -189,6 +189,27 @@ async def test_what_is_saved_is_loaded_and_a_restart_keeps_the_store(author: Aut
     ]
 
 
+GREET = """
+from ravesvc.commands import command, setting
+
+greeting = setting("greeting", "What is said", default="Hello")
+
+@command("greet", "Greets.")
+async def greet(context):
+    await context.reply(greeting.of(context))
+"""
+
+
+async def test_a_setting_is_changed_and_a_restart_keeps_it(author: Author) -> None:
+    author.save(GREET)
+    name = f"{author.file.stem}.greeting"
+    console = Listed(["?greet", f"?settings {name} Good day", "?greet", "/restart", "?greet"])
+    assert await author.run(console)
+    assert f"       • **{name}** = Good day: What is said" in console.shown
+    said = [line for line in console.shown if line.startswith("Botty> ")]
+    assert said == ["Botty> Hello", "Botty> Changed:", "Botty> Good day", "Botty> Good day"]
+
+
 async def test_a_person_is_told_what_to_do_and_a_saved_file_is_noticed(author: Author) -> None:
     console = Listed([], interactive=True)
     lines: asyncio.Queue[str | None] = asyncio.Queue()

@@ -113,7 +113,7 @@ async def test_the_settings_of_a_room_are_taken_up_when_the_parent_tells_them_an
         await bot.connects()
         assert await bot.answer("?hello", user="ann") == ["Hello, Ann!"], "until then the defaults hold"
         parent.gates["ReadDocument"].set()
-        await until(lambda: bot.worker._room_settings.settings.lang == "de")
+        await until(lambda: bot.worker.settings.settings.lang == "de")
         assert await bot.answer("?hello", user="ann") == ["Hallo, Ann!"]
         (said,) = await bot.answer("?settings lang default", user="ann")
         assert said.startswith("Changed:")

@@ -45,6 +45,7 @@ from ravesvc.core.runner import RunChange, Runner, WorkerReport
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.core.steps import MeshStep, Steps
 from ravesvc.core.worker_events import Ready, WorkerReports
+from ravesvc.core.worker_status import SettingInfo
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.names import ExitStatus
 
@@ -383,6 +384,23 @@ class Reconciler:
         """
         with self._explaining_absence(mesh):
             return await self._runner.users(mesh)
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """The settings of a mesh as its bot reports them: some, and how many there are. Raises as `users`."""
+        with self._explaining_absence(mesh):
+            return await self._runner.settings(mesh)
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """A setting of a mesh. Raises as `users`, and InvalidArgument if the bot knows none of that name."""
+        with self._explaining_absence(mesh):
+            return await self._runner.setting(mesh, name)
+
+    async def change_setting(self, mesh: str, name: str, value: str, actor: str) -> SettingInfo:
+        """Change a setting of a mesh at an operator's request, and return it. Raises as `setting`, and TooLarge."""
+        with self._explaining_absence(mesh):
+            changed = await self._runner.change_setting(mesh, name, value)
+        log.info("%s has set %s of mesh %s: %s", actor, changed.name, mesh, changed.value, extra=about(mesh))
+        return changed
 
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
         """Turn debug logging of a running bot on or off. Raises `RaveError` as `reconnect_mesh`."""

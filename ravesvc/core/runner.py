@@ -12,7 +12,7 @@ from typing import Protocol
 from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.worker_events import WorkerEvent
-from ravesvc.core.worker_status import WorkerStatus
+from ravesvc.core.worker_status import SettingInfo, WorkerStatus
 from ravesvc.names import Announcement
 
 # The calls that a bot may leave unanswered. One that hangs for a minute answers them later.
@@ -101,6 +101,15 @@ class Runner(Protocol):
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """The users in a mesh: ids and names of some, and how many there are. Raises as `status`."""
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """The settings of a mesh: some, with long values cut, and how many there are. Raises as `status`."""
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """A setting of a mesh. Raises as `status`, and InvalidArgument."""
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """Change a setting of a mesh, as an admin of the room writes it, and return it. Raises as `setting`."""
 
     async def reconnect(self, mesh: str) -> None:
         """Have a bot close its connection to Rave and open another."""

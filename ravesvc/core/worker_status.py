@@ -8,17 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravesvc import names
-from ravesvc.bot.backend import PluginInfo
+from ravesvc.bot.backend import MAX_SETTING_CHARS, PluginInfo
 from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
 
-# Bounds: the number of errors of plugins, of plugins, and the largest count.
+# Bounds: the number of errors of plugins, of plugins, of settings of a room, and the largest count.
 MAX_ERRORS = 16
 MAX_PLUGINS = 64
+MAX_SETTINGS = 512
 MAX_COUNT = 2**32 - 1
+
+
+class SettingInfo(NamedTuple):
+    """A setting of a room, of the bot or of a plugin, in words.
+
+    Attributes:
+        name: as an admin writes it, such as `lang` or `welcome.greeting`.
+        value: likewise.
+        sentence: what it is.
+        values: what may be written.
+    """
+
+    name: str
+    value: str
+    sentence: str
+    values: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,3 +101,16 @@ def plugin_infos(plugins: Sequence[object]) -> tuple[PluginInfo, ...]:
         for plugin in plugins[:MAX_PLUGINS]
         if isinstance(plugin, list | tuple) and len(plugin) == len(PluginInfo._fields)
     )
+
+
+def setting_info(setting: object) -> SettingInfo | None:
+    """A setting of a worker's answer, bounded in length; None for anything that is none."""
+    match setting:
+        case [str(name), str(value), str(sentence), str(values)]:
+            return SettingInfo(*(printable(text, MAX_SETTING_CHARS) for text in (name, value, sentence, values)))
+    return None
+
+
+def setting_infos(settings: Sequence[object]) -> list[SettingInfo]:
+    """The settings of a worker's answer, bounded in number and length."""
+    return [info for info in map(setting_info, settings[:MAX_SETTINGS]) if info]

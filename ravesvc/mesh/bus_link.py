@@ -64,14 +64,7 @@ class BusLink:
         notify("STOPPING=1", "STATUS=Ending")
 
     def _make_object(self) -> WorkerObject:
-        return WorkerObject(
-            self._status,
-            self._worker.users,
-            self._worker.reconnect,
-            self._worker.refresh,
-            self._worker.forget_user,
-            self._worker.edition,
-        )
+        return WorkerObject(self._status, self._worker)
 
     def _status(self) -> dict[str, Variant]:
         status = self._worker.status()

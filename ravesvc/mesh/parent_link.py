@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ravesvc.bot.backend import Backend, EntryPoint, PluginInfo
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import Sources
+from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.config.advice import Advice
 from ravesvc.config.worker_settings import Edition, Session
 from ravesvc.names import Announcement
@@ -92,10 +93,11 @@ class Status:
 
 
 class WorkerControl(Protocol):
-    """A worker as its link to the parent sees it."""
+    """A worker as its link to the parent sees it; `settings` are those of its room."""
 
     mesh: str
     edition: Edition
+    settings: SettingsKeeper
 
     def status(self) -> Status:
         """How it is now."""

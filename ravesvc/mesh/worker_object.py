@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import ClassVar
 
 from ravesvc import names
+from ravesvc.bot.settings_keeper import Described
 from ravesvc.bus import Call, Interface, Variant, allow_all, method
-from ravesvc.config.worker_settings import Edition
+from ravesvc.mesh.parent_link import WorkerControl
 from ravesvc.names import Announcement
 from ravesvc.systemd import logging as log
 
@@ -48,22 +49,11 @@ class WorkerObject(Interface):
         "CommandErrors": {"errors": "as"},
     }
 
-    def __init__(
-        self,
-        status: Callable[[], dict[str, Variant]],
-        users: Callable[[], Awaitable[tuple[list[tuple[int, str]], int]]],
-        reconnect: Callable[[], None],
-        refresh: Callable[[Announcement], Awaitable[None]],
-        forget_user: Callable[[int], None],
-        edition: Edition,
-    ) -> None:
+    def __init__(self, status: Callable[[], dict[str, Variant]], worker: WorkerControl) -> None:
         super().__init__(allow_all)
-        self.set(Version=edition.version, SettingsDigest=edition.digest)
+        self.set(Version=worker.edition.version, SettingsDigest=worker.edition.digest)
         self._status = status
-        self._users = users
-        self._reconnect = reconnect
-        self._refresh = refresh
-        self._forget_user = forget_user
+        self._worker = worker
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
@@ -80,12 +70,34 @@ class WorkerObject(Interface):
     @method(returns={"users": "a(ts)", "total": "u"})
     async def list_users(self, call: Call) -> tuple[list[tuple[int, str]], int]:
         """Ids and display names of users who are in the mesh now, at most 200, and how many there are."""
-        return await self._users()
+        return await self._worker.users()
+
+    @method(returns={"settings": "a(ssss)", "total": "u"})
+    async def list_settings(self, call: Call) -> tuple[list[Described], int]:
+        """Settings of the room, of the bot and of plugins, and how many there are.
+
+        Each has its name, its value, at most 60 characters of it, what it is, and what may be written. They are the
+        first 32 KiB.
+        """
+        return self._worker.settings.listed()
+
+    @method(takes={"name": "s"}, returns={"setting": "(ssss)"})
+    async def get_setting(self, call: Call, name: str) -> Described:
+        """A setting as in ListSettings, with all of its value. Errors: InvalidArgument."""
+        return self._worker.settings.described(self._worker.settings.find(name))
+
+    @method(takes={"name": "s", "value": "s"}, returns={"setting": "(ssss)"})
+    async def change_setting(self, call: Call, name: str, value: str) -> Described:
+        """Change a setting, as an admin of the room writes it; answered when it is saved, with the setting.
+
+        Errors: InvalidArgument, TooLarge, those of Backend.
+        """
+        return await self._worker.settings.change(name, value)
 
     @method()
     async def restart_connection(self, call: Call) -> None:
         """Close the connection to the mesh and open another."""
-        self._reconnect()
+        self._worker.reconnect()
 
     @method(takes={"debug": "b"})
     async def set_debug(self, call: Call, debug: bool) -> None:  # noqa: FBT001
@@ -95,7 +107,7 @@ class WorkerObject(Interface):
     @method()
     async def refresh_admins(self, call: Call) -> None:
         """Ask Backend for the admins again; answered when they are in force. Errors: those of Backend."""
-        await self._refresh(Announcement.ADMINS)
+        await self._worker.refresh(Announcement.ADMINS)
 
     @method()
     async def refresh_permissions(self, call: Call) -> None:
@@ -103,12 +115,12 @@ class WorkerObject(Interface):
 
         Errors: those of Backend.
         """
-        await self._refresh(Announcement.PERMISSIONS)
+        await self._worker.refresh(Announcement.PERMISSIONS)
 
     @method()
     async def refresh_ignored(self, call: Call) -> None:
         """Ask Backend again whom not to listen to; answered when that is in force. Errors: those of Backend."""
-        await self._refresh(Announcement.IGNORED)
+        await self._worker.refresh(Announcement.IGNORED)
 
     @method()
     async def refresh_credentials(self, call: Call) -> None:
@@ -118,7 +130,7 @@ class WorkerObject(Interface):
 
         Errors: those of Backend.
         """
-        await self._refresh(Announcement.CREDENTIALS)
+        await self._worker.refresh(Announcement.CREDENTIALS)
 
     @method()
     async def refresh_commands(self, call: Call) -> None:
@@ -128,9 +140,9 @@ class WorkerObject(Interface):
 
         Errors: those of Backend.
         """
-        await self._refresh(Announcement.COMMANDS)
+        await self._worker.refresh(Announcement.COMMANDS)
 
     @method(takes={"user": "t"})
     async def forget_user(self, call: Call, user: int) -> None:
         """Forget what the bot remembers of a user; nothing of them is written after the answer."""
-        self._forget_user(user)
+        self._worker.forget_user(user)

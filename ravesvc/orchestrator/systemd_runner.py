@@ -15,7 +15,7 @@ from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.runner import RunChange, WorkerReport
 from ravesvc.core.worker_events import read_event
-from ravesvc.core.worker_status import WorkerStatus
+from ravesvc.core.worker_status import SettingInfo, WorkerStatus
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.exit_notes import ExitNotes
@@ -176,6 +176,27 @@ class SystemdRunner:
         """See `Runner`."""
         try:
             return await self.workers.users(mesh)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """See `Runner`."""
+        try:
+            return await self.workers.settings(mesh)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """See `Runner`."""
+        try:
+            return await self.workers.setting(mesh, name)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """See `Runner`."""
+        try:
+            return await self.workers.change_setting(mesh, name, value)
         except RaveError as e:
             raise _too_old(e, mesh) from e
 

@@ -30,7 +30,7 @@ from ravesvc.common.log_fields import about
 from ravesvc.common.text import printable
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.core.runner import MAX_UNANSWERED_CALLS
-from ravesvc.core.worker_status import WorkerStatus, read_status
+from ravesvc.core.worker_status import SettingInfo, WorkerStatus, read_status, setting_info, setting_infos
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 
@@ -143,6 +143,34 @@ class Workers:
             case [list(users), int(total)]:
                 return [_user(mesh, each) for each in users], total
         raise _senseless_users(mesh)
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """The settings of a mesh as its worker lists them (ListSettings), and how many there are.
+
+        Raises as `status` does.
+        """
+        match await self.call(mesh, "ListSettings"):
+            case [list(settings), int(total)]:
+                return setting_infos(settings), total
+        raise _senseless_settings(mesh)
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """A setting of a mesh (GetSetting). Raises as `status` does, and InvalidArgument."""
+        return _setting(mesh, await self._call_for_setting(mesh, "GetSetting", "s", name))
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """Change a setting of a mesh (ChangeSetting), and return it. Raises as `setting` does, and TooLarge."""
+        return _setting(mesh, await self._call_for_setting(mesh, "ChangeSetting", "ss", name, value))
+
+    async def _call_for_setting(self, mesh: str, member: str, signature: str, *args: str) -> list[Any]:
+        """Call a method whose errors are words of the worker, for an operator: without what the call is named."""
+        try:
+            return await self.call(mesh, member, signature, *args)
+        except RaveError as e:
+            said = printable(e.attributes.get("said"), names.MAX_REPORT_CHARS)
+            if not said or e.attributes.get("error_name") == errors.UNKNOWN_METHOD:
+                raise
+            raise RaveError(e.code, said, incident=e.incident, mesh=mesh) from e
 
     async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
         """Call a method of a mesh's worker. Raises `RaveError`: NotRunning, Bus, Timeout, or what it answers."""
@@ -451,3 +479,13 @@ def _user(mesh: str, answer: object) -> tuple[int, str]:
 
 def _senseless_users(mesh: str) -> RaveError:
     return RaveError(Code.BAD_DATA, f"the bot of mesh {mesh} has not answered with its users", mesh=mesh)
+
+
+def _setting(mesh: str, answer: list[Any]) -> SettingInfo:
+    if len(answer) == 1 and (info := setting_info(answer[0])):
+        return info
+    raise _senseless_settings(mesh)
+
+
+def _senseless_settings(mesh: str) -> RaveError:
+    return RaveError(Code.BAD_DATA, f"the bot of mesh {mesh} has not answered with its settings", mesh=mesh)

@@ -22,6 +22,7 @@ from ravesvc.core.health import Stats, stats
 from ravesvc.core.host_record import this_host
 from ravesvc.core.service import BotService
 from ravesvc.core.video_requests import Videos
+from ravesvc.core.worker_status import SettingInfo
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.library import Library, open_library
 from ravesvc.single.local_link import LocalParent
@@ -121,6 +122,14 @@ class App:
     async def refresh(self) -> None:
         """See `BotManager.refresh`."""
         await self._service.refresh()
+
+    async def settings(self, mesh: str) -> list[SettingInfo]:
+        """See `BotManager.room_settings`."""
+        return (await self._service.reconciler.settings(names.mesh_id(mesh)))[0]
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """See `BotManager.change_room_setting`."""
+        return await self._service.reconciler.change_setting(names.mesh_id(mesh), name, value, _ACTOR)
 
     async def settle(self, mesh: str) -> None:
         """See `BotManager.settle`."""

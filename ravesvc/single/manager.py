@@ -27,6 +27,7 @@ from ravesvc.config.options import Config
 from ravesvc.config.rave_yaml import Places
 from ravesvc.core.health import Stats
 from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.worker_status import SettingInfo
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup.check import warnings, with_authorities
 from ravesvc.single import secrets
@@ -187,6 +188,20 @@ class BotManager:
         What is wrong with a plugin is logged, and its former version goes on. Raises `RaveError`: NotRunning.
         """
         await self._running.refresh()
+
+    async def room_settings(self, mesh: str) -> list[SettingInfo]:
+        """The settings of a room, of the bot and of plugins; of a long value the first 60 characters.
+
+        Raises `RaveError`: NotRunning, InvalidArgument.
+        """
+        return await self._running.settings(mesh)
+
+    async def change_room_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """Change a setting of a room, as an admin writes it there, and return it; `default` resets it.
+
+        Raises `RaveError`: NotRunning, InvalidArgument, TooLarge, StoreUnavailable, RateLimited.
+        """
+        return await self._running.change_setting(mesh, name, value)
 
     async def settle(self, mesh: str) -> None:
         """Wait until the bot of a room has done what it has begun: commands, handlers of events, and answers.

@@ -26,7 +26,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, WorkerReport
 from ravesvc.core.worker_events import ErrorReported, read_event
-from ravesvc.core.worker_status import WorkerStatus, error_texts, plugin_infos
+from ravesvc.core.worker_status import SettingInfo, WorkerStatus, error_texts, plugin_infos, setting_infos
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
@@ -172,6 +172,20 @@ class TaskRunner:
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """See `Runner`."""
         return await self._worker(mesh).users()
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """See `Runner`."""
+        settings, total = self._worker(mesh).settings.listed()
+        return setting_infos(settings), total
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """See `Runner`."""
+        settings = self._worker(mesh).settings
+        return SettingInfo(*settings.described(settings.find(name)))
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """See `Runner`."""
+        return SettingInfo(*await self._worker(mesh).settings.change(name, value))
 
     async def settle(self, mesh: str) -> None:
         """Wait until the bot of a mesh has done what it has begun. Raises `RaveError` (NotRunning)."""

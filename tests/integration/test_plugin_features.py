@@ -269,3 +269,34 @@ def test_a_plugin_asks_another_server_with_a_secret_of_the_operator(shared_site:
         wrong = {violation["where"] for violation in site.control.violations()}
         site.control.forget_violations()
     assert wrong == {"POST /v1/chat/completions"}
+
+
+def test_a_room_has_its_own_settings_of_a_plugin(shared_site: Site, meshes: list[str]) -> None:
+    """With the plugin of the package: admins change it by chat, operators by ravectl; a new bot has what was set."""
+    site, (mesh, other) = shared_site, meshes
+    default = "Welcome, {names}! I am a bot."
+    site.sh(f"ravectl admin add {user_id(site, mesh, 'eve')}")
+    site.sh(f"ln -s {SHIPPED}/welcome.py {DIRECTORY}/")
+    refresh(site)
+    assert "Changed:" in says(site, mesh, "eve", "?settings welcome.greeting Hi {names}, look around")
+    assert says(site, mesh, "eve", "?welcome") == "The welcome is on: Hi {names}, look around"
+    assert says(site, other, "eve", "?welcome").startswith(f"The welcome is on: {default}")
+    listed = site.sh(f"ravectl settings {mesh}")
+    assert re.search(r"^welcome.greeting  Hi {names}, look around  What users who join are told", listed, re.M)
+    assert re.search(r"^lang +default ", listed, re.M)
+    assert site.sh(f"ravectl settings {other} welcome.greeting").startswith(f"welcome.greeting: {default}")
+    site.sh(f"ravectl settings {mesh} welcome.greeting 'Hello {{names}}'")
+    site.sh(f"ravectl settings {other} lang de")
+    assert "root has set welcome.greeting of mesh" in site.machine.journal("-u", "rave-orchestrator")
+    assert says(site, mesh, "eve", "?welcome") == "The welcome is on: Hello {names}"
+    assert "there is no setting colour" in site.sh(f"ravectl settings {mesh} colour red 2>&1", check=False)
+    restart(site, meshes)
+    changed = "The welcome is on: Hello {names}"
+    eventually(lambda: says(site, mesh, "eve", "?welcome") == changed, "the bot has read what was set")
+    eventually(lambda: "Hallo" in says(site, other, "eve", "?hello"), "German")
+    site.sh(f"ravectl settings {mesh} welcome.greeting default; ravectl settings {other} lang default")
+    assert says(site, mesh, "eve", "?welcome").startswith(f"The welcome is on: {default}")
+    site.sh(f"ravectl stop {mesh}")
+    refused = site.sh(f"ravectl settings {mesh} 2>&1", check=False)
+    assert "does not run, because it was stopped by an operator" in refused
+    site.sh(f"ravectl start {mesh}")

@@ -9,7 +9,7 @@ from ravesvc.common.signal import Signal
 from ravesvc.core.run_state import RunEnd, RunState
 from ravesvc.core.runner import MAX_UNANSWERED_CALLS, RunChange, WorkerReport
 from ravesvc.core.worker_events import WorkerEvent
-from ravesvc.core.worker_status import WorkerStatus, read_status
+from ravesvc.core.worker_status import SettingInfo, WorkerStatus, read_status
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from tests.simulation.bot import Bot
@@ -142,6 +142,21 @@ class SimulatedRunner:
         """See `Runner`."""
         await self._asked(mesh)
         return [], 0
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        """See `Runner`."""
+        await self._asked(mesh)
+        return [], 0
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        """See `Runner`."""
+        await self._asked(mesh)
+        return SettingInfo(name, "", "", "")
+
+    async def change_setting(self, mesh: str, name: str, value: str) -> SettingInfo:
+        """See `Runner`."""
+        await self._asked(mesh)
+        return SettingInfo(name, value, "", "")
 
     async def reconnect(self, mesh: str) -> None:
         """See `Runner`."""

@@ -90,6 +90,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.meshes: list[list[str]] = []
         self.users: list[list[Any]] = []
         self.more = 0
+        self.settings: dict[str, str] = {}
         self.described: list[list[Any]] = []
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
@@ -142,6 +143,19 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
 
     async def list_users(self, _: str) -> tuple[list[list[Any]], int]:
         return self.users, len(self.users) + self.more
+
+    async def list_settings(self, _: str) -> tuple[list[list[str]], int]:
+        return [self._setting(name) for name in self.settings], len(self.settings) + 1
+
+    async def get_setting(self, _: str, name: str) -> list[str]:
+        return self._setting(name)
+
+    async def change_setting(self, _: str, name: str, value: str) -> list[str]:
+        self.settings[name] = value
+        return self._setting(name)
+
+    def _setting(self, name: str) -> list[str]:
+        return [name, self.settings[name], f"About {name}", "any text"]
 
     async def plan(self) -> list[list[str]]:
         return self.decisions

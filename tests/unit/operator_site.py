@@ -27,6 +27,7 @@ from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_status import SettingInfo
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.config_changes import ConfigFile
@@ -44,6 +45,7 @@ from tests.unit.fake_systemd import MESH, OTHER, settle
 Run = Callable[[Any], Any]
 
 FILM = Mesh(MESH, "server.example:443", "A film", True, ())
+LANG = SettingInfo("lang", "de", "The language of answers", "de, en")
 ANN, BOB = 101, 102
 WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, tzinfo=UTC)
 WHEN_US = 1_704_708_000_123_000
@@ -96,6 +98,18 @@ class FakeReconciler:
         self.asked.append(("restart_mesh", mesh))
         if mesh == OTHER:
             raise RaveError(Code.NOT_RUNNING, "it does not run")
+
+    async def settings(self, mesh: str) -> tuple[list[SettingInfo], int]:
+        self.asked.append(("settings", mesh))
+        return [LANG], 3
+
+    async def setting(self, mesh: str, name: str) -> SettingInfo:
+        self.asked.append(("setting", mesh, name))
+        return LANG
+
+    async def change_setting(self, mesh: str, name: str, value: str, actor: str) -> SettingInfo:
+        self.asked.append(("change_setting", mesh, name, value, actor))
+        return LANG
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         return [(ANN, "Ann"), (BOB, "Bob")], 300

@@ -30,7 +30,7 @@ PROMISES = Path(__file__).parents[1] / "integration/promises.json"
 # Whatever is not named takes the right to operate.
 RIGHTS = {
     **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
-    "ListUsers": PolkitAction.READ,
+    **dict.fromkeys(("ListUsers", "ListSettings", "GetSetting"), PolkitAction.READ),
     "IssueClaim": PolkitAction.ADMINS,
     **dict.fromkeys(("ListIgnoredUsers", "ListChatChanges"), PolkitAction.READ),
     "UndoChatChange": PolkitAction.ADMINS,

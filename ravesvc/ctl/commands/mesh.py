@@ -1,10 +1,10 @@
-"""ravectl start, stop, restart, reconnect, debug, users and explain: one mesh."""
+"""ravectl start, stop, restart, reconnect, debug, users, settings and explain: one mesh."""
 
 from __future__ import annotations
 
 import argparse
 
-from ravesvc.ctl.arguments import MESH
+from ravesvc.ctl.arguments import MESH, word
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.exit_status import Exit
@@ -15,6 +15,8 @@ from ravesvc.ctl.ui import output
 COMMANDS = Commands()
 
 _ON_OR_OFF = Argument("debug", choices=("on", "off"), help="log everything, or no more than usual")
+_SETTING = Argument("setting", nargs="?", type=word, metavar="SETTING", help="its name, such as lang; else all")
+_VALUE = Argument("value", nargs="*", type=word, metavar="VALUE", help="what it is to be, or default")
 _NO_BLOCK = Argument("--no-block", action="store_true", help="return at once, and do not wait for the end")
 
 
@@ -117,6 +119,37 @@ def _users(service: Service, options: argparse.Namespace) -> None:
     )
     if total > len(users):
         output.print_line(f"and {total - len(users)} more")
+
+
+@COMMANDS.service_command("settings", MESH, _SETTING, _VALUE)
+def _settings(service: Service, options: argparse.Namespace) -> None:
+    """Show the settings of a mesh, or change one.
+
+    They are those of the bot, such as lang, and those of its plugins, such as welcome.greeting. Admins change them in
+    the room with the command settings, and rave-mesh(8) says what they are. With a name alone it also shows what the
+    setting can be. The value default resets it.
+
+    The bot of the mesh has to run.
+
+    Examples:
+        ravectl settings 1c2d3e4f
+        ravectl settings 1c2d3e4f lang de
+        ravectl settings 1c2d3e4f lang default
+    """
+    mesh = mesh_lookup.find(service, options.mesh)
+    if options.setting is None:
+        settings, total = service.call("ListSettings", "s", mesh.id)
+        output.print_table(["SETTING", "VALUE", "WHAT IT IS"], [setting[:3] for setting in settings])
+        if total > len(settings):
+            output.print_line(f"and {total - len(settings)} more")
+    elif options.value:
+        value = " ".join(options.value)
+        (changed,) = service.call("ChangeSetting", "sss", mesh.id, options.setting, value)
+        output.print_line(f"{changed[0]} of mesh {mesh} is now: {changed[1]}")
+    else:
+        ((name, value, sentence, values),) = service.call("GetSetting", "ss", mesh.id, options.setting)
+        output.print_line(f"{name}: {value}")
+        output.print_line(f"{sentence}. It can be: {values}, default")
 
 
 @COMMANDS.service_command("explain", MESH)

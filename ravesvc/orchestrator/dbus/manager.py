@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
+from ravesvc.bot.backend import MAX_SETTING_CHARS
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.common.text import count, printable
 from ravesvc.core.explain import ExplainInput, details, explain
@@ -19,6 +20,7 @@ from ravesvc.core.plan import Action
 from ravesvc.core.reconciler import Reconciler
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_status import SettingInfo
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.account import AccountObject
@@ -286,6 +288,39 @@ class ManagerObject(Interface):
         """
         await self._reconciler.reconnect_mesh(names.mesh_id(id))
 
+    @method(takes={"id": "s"}, returns={"settings": "a(ssss)", "total": "u"}, action=PolkitAction.READ)
+    async def list_settings(self, call: Call, id: str) -> tuple[list[SettingInfo], int]:  # noqa: A002
+        """Settings of a mesh, of the bot and of plugins, and how many there are.
+
+        Each has its name, its value, at most 60 characters of it, what it is, and what may be written. The bot of the
+        mesh tells the first 32 KiB.
+
+        Errors: Bus (the bot is outdated, and does not know how), InvalidArgument, NoSuchMesh, NotRunning, Timeout,
+        BadData.
+        """
+        return await self._reconciler.settings(self._record(id).mesh)
+
+    @method(takes={"id": "s", "name": "s"}, returns={"setting": "(ssss)"}, action=PolkitAction.READ)
+    async def get_setting(self, call: Call, id: str, name: str) -> SettingInfo:  # noqa: A002
+        """A setting of a mesh as in ListSettings, with all of its value.
+
+        Errors: Bus (the bot is outdated, and does not know how), InvalidArgument, NoSuchMesh, NotRunning, Timeout,
+        BadData.
+        """
+        return await self._reconciler.setting(self._record(id).mesh, _setting_text(name))
+
+    @method(takes={"id": "s", "name": "s", "value": "s"}, returns={"setting": "(ssss)"}, action=PolkitAction.OPERATE)
+    async def change_setting(self, call: Call, id: str, name: str, value: str) -> SettingInfo:  # noqa: A002
+        """Change a setting of a mesh, as an admin writes it in the room; "default" resets it.
+
+        Returns the setting when it is saved and in force.
+
+        Errors: Bus (the bot is outdated, and does not know how), InvalidArgument, NoSuchMesh, NotRunning, Timeout,
+        BadData, TooLarge, StoreUnavailable, RateLimited.
+        """
+        mesh, actor = self._record(id).mesh, await self._access.actor(call)
+        return await self._reconciler.change_setting(mesh, _setting_text(name), _setting_text(value), actor)
+
     @method(takes={"id": "s", "debug": "b"}, action=PolkitAction.OPERATE)
     async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002, FBT001
         """Turn debug logging of a running bot on or off.
@@ -466,6 +501,13 @@ class ManagerObject(Interface):
             silence=self._reconciler.health.silence(record.mesh),
             obstacle=self._discovery.obstacle,
         )
+
+
+def _setting_text(text: str) -> str:
+    """The name of a setting, or a value for it; raises `RaveError` (InvalidArgument) for what can be neither."""
+    if len(text) > MAX_SETTING_CHARS:
+        raise RaveError(Code.INVALID_ARGUMENT, f"a setting has at most {MAX_SETTING_CHARS} characters")
+    return text
 
 
 def _no_such_mesh(mesh: str) -> RaveError:

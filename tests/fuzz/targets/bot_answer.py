@@ -1,4 +1,4 @@
-"""What a bot says of itself on the bus: its status, its users, the pause that it claims."""
+"""What a bot says of itself on the bus: its status, its users, its settings, the pause that it claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core.mesh_state import MeshState, command_errors
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.core.worker_events import PauseRequested, read_event
-from ravesvc.core.worker_status import WorkerStatus
+from ravesvc.core.worker_status import MAX_SETTINGS, SettingInfo, WorkerStatus
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.worker_client import Workers
 from tests.fuzz.rules import all_values, bus_body, finished, is_finite
@@ -42,6 +42,11 @@ def check(data: bytes) -> None:
     workers._senders[_MESH] = ":1.1"
     with contextlib.suppress(RaveError):
         _check_users(*finished(workers.users(_MESH)))
+    with contextlib.suppress(RaveError):
+        settings, _total = finished(workers.settings(_MESH))
+        _check_settings(settings)
+    with contextlib.suppress(RaveError):
+        _check_settings([finished(workers.setting(_MESH, "lang"))])
     event = read_event("RateLimited", body)
     if isinstance(event, PauseRequested):
         words = StartPolicy("api.rave.test", 10).rate_limited(MeshState(_MESH), event.host, event.seconds)
@@ -54,6 +59,13 @@ def _check_users(users: list[tuple[int, str]], _total: int) -> None:
     for _user, name in users:
         assert len(name) <= 100
         assert name.isprintable()
+
+
+def _check_settings(settings: list[SettingInfo]) -> None:
+    assert len(settings) <= MAX_SETTINGS
+    for text in (text for setting in settings for text in setting):
+        assert len(text) <= 500
+        assert text.isprintable()
 
 
 def _edition(edition: Edition | None) -> tuple[str, ...]:

@@ -134,6 +134,35 @@ async def test_a_bot_tells_who_is_in_its_mesh(
             await site.reconciler.users(MESH)
 
 
+async def test_settings_of_a_mesh_are_changed_by_its_bot(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+        with pytest.raises(RaveError, match="does not run"):
+            await site.reconciler.settings(MESH)
+        bot = await site.bot(bus, MESH)
+        changed = await site.reconciler.change_setting(MESH, "welcome.greeting", "Hi\x1b", "root")
+        assert changed == ("welcome.greeting", "Hi?", "What it is?", "v" * 500)
+        assert bot.settings == {"welcome.greeting": "Hi\x1b"}
+        assert f"root has set welcome.greeting of mesh {MESH}: Hi?" in caplog.messages
+        assert await site.reconciler.setting(MESH, "welcome.greeting") == changed
+        assert await site.reconciler.settings(MESH) == ([changed], 600)
+        with pytest.raises(RaveError) as e:
+            await site.reconciler.setting(MESH, "x")
+        assert e.value.code is Code.INVALID_ARGUMENT
+        assert str(e.value).startswith("there is no setting x (?[2Jyyy")
+        assert len(str(e.value)) == 300
+        for member, ask in (
+            ("GetSetting", site.reconciler.setting(MESH, "x")),
+            ("ListSettings", site.reconciler.settings(MESH)),
+            ("ChangeSetting", site.reconciler.change_setting(MESH, "x", "y", "root")),
+        ):
+            monkeypatch.delitem(FakeWorker.methods, member)
+            with pytest.raises(RaveError, match="runs an older program"):
+                await ask
+
+
 async def test_a_bot_that_logs_more_is_shown_as_such(bus_address: str, tmp_path: Path) -> None:
     async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
         with pytest.raises(RaveError) as e:

@@ -3,12 +3,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from ravesvc import names
+from ravesvc.bot.backend import Backend
+from ravesvc.bot.command import Registry
+from ravesvc.bot.registration import registering
+from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
+from ravesvc.commands import setting
 from ravesvc.config.worker_settings import Edition
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import bus_membership as membership_module
@@ -18,6 +23,7 @@ from ravesvc.mesh.parent_link import Status
 from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.names import Announcement
 from ravesvc.systemd import logging as log
+from ravesvc.testing import FakeService
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, settle
@@ -43,6 +49,7 @@ class FakeWorker(Interface):
         self.gate = asyncio.Event()
         self.gate.set()
         self.users: list[list[Any]] = [[7, "Zoë\x1b"]]
+        self.settings: dict[str, str] = {}
 
     @method(returns={"users": "a(ts)", "total": "u"})
     async def list_users(self, call: Call) -> tuple[list[list[Any]], int]:
@@ -53,6 +60,24 @@ class FakeWorker(Interface):
         self.asked += 1
         await self.gate.wait()
         return {name: Variant(*value) for name, value in self.status.items()}
+
+    @method(returns={"settings": "a(ssss)", "total": "u"})
+    async def list_settings(self, call: Call) -> tuple[list[list[str]], int]:
+        return [self._setting(name) for name in self.settings], 600
+
+    @method(takes={"name": "s"}, returns={"setting": "(ssss)"})
+    async def get_setting(self, call: Call, name: str) -> list[str]:
+        if name not in self.settings:
+            raise RaveError(Code.INVALID_ARGUMENT, f"there is no setting {name}", hint="\x1b[2J" + "y" * 400)
+        return self._setting(name)
+
+    @method(takes={"name": "s", "value": "s"}, returns={"setting": "(ssss)"})
+    async def change_setting(self, call: Call, name: str, value: str) -> list[str]:
+        self.settings[name] = value
+        return self._setting(name)
+
+    def _setting(self, name: str) -> list[str]:
+        return [name, self.settings[name], "What it is\n", "v" * 9999]
 
     @method()
     async def restart_connection(self, call: Call) -> None:
@@ -89,7 +114,10 @@ class FakeWorker(Interface):
 
 
 class BotUnderTest:
-    """A worker on the bus, and what it was asked and told."""
+    """A worker on the bus, and what it was asked and told. Implements `WorkerControl`, but for the status."""
+
+    mesh = MESH
+    edition = Edition("1.2.3", "0123")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
@@ -98,29 +126,35 @@ class BotUnderTest:
         self.new_peers = 0
         self.refreshed: list[Announcement] = []
         self.forgotten: list[int] = []
+        self.service = FakeService()
+        registry = Registry()
+        with registering(registry):
+            setting("sound", "What is played", default="gong")
+        self.settings = SettingsKeeper(cast(Backend, self.service), lambda settings: None, registry)
         self.membership = BusMembership(MESH, self._make, self._on_new_peer)
 
     def _make(self) -> WorkerObject:
-        edition = Edition("1.2.3", "0123")
-        return WorkerObject(
-            lambda: {"Users": Variant("u", 3)},
-            self._list_users,
-            self._reconnect,
-            self._refresh,
-            self.forgotten.append,
-            edition,
-        )
+        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self)
 
-    async def _refresh(self, what: Announcement) -> None:
+    def status(self) -> Status:
+        raise NotImplementedError
+
+    async def refresh(self, what: Announcement) -> None:
         self.refreshed.append(what)
         if what is Announcement.CREDENTIALS:
             raise RaveError(Code.LOGIN_NEEDED, "login needed")
 
-    async def _list_users(self) -> tuple[list[tuple[int, str]], int]:
+    async def users(self) -> tuple[list[tuple[int, str]], int]:
         return [(7, "Zoë")], 300
 
-    def _reconnect(self) -> None:
+    def reconnect(self) -> None:
         self.reconnects += 1
+
+    def forget_user(self, user: int) -> None:
+        self.forgotten.append(user)
+
+    def on_new_peer(self) -> None:
+        self._on_new_peer()
 
     def _on_new_peer(self) -> None:
         self.new_peers += 1
@@ -204,6 +238,28 @@ async def test_a_bot_logs_as_much_as_it_is_told_to(
                 assert log.debug_enabled() is debug
             assert logging.getLogger().level == logging.INFO
             await bot.membership.leave()
+
+
+async def test_settings_are_told_and_changed(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bot = BotUnderTest(monkeypatch, bus_address)
+    async with connected(bus_address) as (bus,):
+        await bot.membership.join()
+        sound = ["plugin.sound", "gong", "What is played", "text of up to 500 characters"]
+        settings, total = await ask(bus, "ListSettings")
+        assert total == len(settings)
+        assert settings[-1] == sound
+        assert settings[0][:2] == ["prefix", "default"]
+        assert await ask(bus, "ChangeSetting", "ss", "plugin.sound", "bell " * 20) == [
+            [sound[0], ("bell " * 20).strip(), *sound[2:]]
+        ]
+        assert (await ask(bus, "GetSetting", "s", "plugin.sound"))[0][1] == ("bell " * 20).strip()
+        assert (await ask(bus, "ListSettings"))[0][-1][1] == ("bell " * 12)[:59].rstrip() + "…"
+        with pytest.raises(RaveError) as e:
+            await ask(bus, "ChangeSetting", "ss", "games", "blue")
+        told = e.value.code, e.value.attributes["said"]
+        assert told == (Code.INVALID_ARGUMENT, "the setting games can't be blue (it can be: on, off)")
+        assert list(bot.service.documents) == ["settings"]
+        await bot.membership.leave()
 
 
 async def test_without_its_name_a_bot_is_heard_all_the_same(

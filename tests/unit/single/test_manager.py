@@ -361,6 +361,48 @@ async def test_a_program_reads_the_health_of_one_room_and_of_all(site: SingleSit
             manager.health("A film")
 
 
+async def test_a_program_reads_and_changes_the_settings_of_a_room(
+    site: SingleSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (other,) = await in_thread(site.control.create)
+    await in_thread(site.control.invite, other)
+    manager = BotManager.from_config(site.file)
+    with manager.registering():
+        greeting = commands.setting("greeting", "What users are told", default="Hello")
+
+        @commands.command("hey", "Greets.")
+        async def hey(context: commands.Context) -> None:
+            await context.reply(greeting.of(context))
+
+    with pytest.raises(RaveError, match="the bots do not run"):
+        await manager.room_settings(site.mesh)
+
+    async def says(mesh: str) -> list[str]:
+        async with asyncio.timeout(30):
+            # Until the service has told it the permissions a bot runs no command.
+            while "does not answer yet" in (said := await in_thread(hey_of_ann, mesh))[0]:
+                pass
+        return said
+
+    def hey_of_ann(mesh: str) -> list[str]:
+        return site.control.chat(mesh, "?hey", user="ann", wait=15)
+
+    async with site.running(manager):
+        await site.connected(site.mesh, other)
+        changed = await manager.change_room_setting(site.mesh, "this-program.greeting", "Hi there")
+        assert changed.value == "Hi there"
+        assert f"this program has set this-program.greeting of mesh {site.mesh}: Hi there" in caplog.messages
+        assert (await says(site.mesh), await says(other)) == (["Hi there"], ["Hello"])
+        values = {each.name: each.value for each in await manager.room_settings(site.mesh)}
+        assert (values["this-program.greeting"], values["lang"]) == ("Hi there", "default")
+        with pytest.raises(RaveError, match="there is no setting colour"):
+            await manager.change_room_setting(site.mesh, "colour", "red")
+    async with site.running(manager):
+        await site.connected(site.mesh, other)
+        assert await says(site.mesh) == ["Hi there"]
+
+
 async def test_a_mesh_that_is_gone_and_comes_back_is_joined_again(site: SingleSite) -> None:
     (other,) = await in_thread(site.control.create)
     await in_thread(site.control.invite, other)

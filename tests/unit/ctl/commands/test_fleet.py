@@ -62,6 +62,31 @@ def test_a_mesh_logs_more(
     assert capsys.readouterr().out == f"Mesh {FIRST} (A film) {words}\n"
 
 
+def test_settings_of_a_mesh_are_shown_and_changed(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.settings = {"lang": "de", "welcome.greeting": "Hi\x1b[2J"}
+    assert main(["settings", FIRST]) == 0
+    assert capsys.readouterr().out == (
+        "SETTING           VALUE   WHAT IT IS\n"
+        "lang              de      About lang\n"
+        "welcome.greeting  Hi?[2J  About welcome.greeting\n"
+        "and 1 more\n"
+    )
+    assert main(["settings", FIRST, "lang"]) == 0
+    assert capsys.readouterr().out == "lang: de\nAbout lang. It can be: any text, default\n"
+    assert main(["settings", FIRST, "welcome.greeting", "Hello", "there"]) == 0
+    assert capsys.readouterr().out == f"welcome.greeting of mesh {FIRST} (A film) is now: Hello there\n"
+    assert manager.asked == [
+        ("ListSettings", FIRST),
+        ("GetSetting", FIRST, "lang"),
+        ("ChangeSetting", FIRST, "welcome.greeting", "Hello there"),
+    ]
+    manager.error = RaveError(Code.INVALID_ARGUMENT, "there is no setting x")
+    assert main(["settings", FIRST, "x", "y"]) == Exit.FAILED
+    assert "there is no setting x" in capsys.readouterr().err
+
+
 def test_users_of_a_mesh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["users", FIRST]) == 0
     assert capsys.readouterr().out == "The bot sees no users there.\n"

@@ -77,6 +77,26 @@ async def test_the_meshes(bus_address: str) -> None:
         ]
 
 
+async def test_settings_of_a_mesh(bus_address: str) -> None:
+    async with site_on(bus_address) as site:
+        site.reconciler.records = {MESH: MeshState(MESH, listed=FILM)}
+        lang = ["lang", "de", "The language of answers", "de, en"]
+        assert await site.ask("ListSettings", "s", MESH) == [[lang], 3]
+        assert await site.ask("GetSetting", "ss", MESH, "lang") == [lang]
+        assert await site.ask("ChangeSetting", "sss", MESH, "lang", "en") == [lang]
+        assert site.reconciler.asked[1:] == [("setting", MESH, "lang"), ("change_setting", MESH, "lang", "en", "ann")]
+        assert site.rights == [
+            ("ListSettings", PolkitAction.READ),
+            ("GetSetting", PolkitAction.READ),
+            ("ChangeSetting", PolkitAction.OPERATE),
+        ]
+        for name, value in (("x" * 501, "en"), ("lang", "x" * 501)):
+            error = await site.refused("ChangeSetting", "sss", MESH, name, value)
+            assert error.code is Code.INVALID_ARGUMENT
+        assert (await site.refused("ListSettings", "s", OTHER)).code is Code.NO_SUCH_MESH
+        assert len(site.reconciler.asked) == 3
+
+
 @pytest.mark.parametrize(
     ("member", "mesh", "code"),
     [

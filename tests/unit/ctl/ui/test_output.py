@@ -30,6 +30,7 @@ EVIL = "a\x1b[31mb\x1b]0;c\x07d\r\ne\x9bf\u202eg\x7fh\u2028i'j\"k\\"
 
 # What is given for an argument; {} is a directory with files whose content and names are evil.
 GIVEN = {"MESH": ID, "USER_ID": "7", "EMAIL": "bot@rave.test", "COMMAND": "ping", "DIRECTORY": "{}"}
+GIVEN |= {"SETTING": "lang", "VALUE": "de"}
 FILES = {"store export": f"{{}}/{EVIL}.json", "store import": f"{{}}/{EVIL}", "config check": f"{{}}/{EVIL}.yaml"}
 # journalctl has a filter of its own, as has the process that loads a plugin: tests/unit/bot/test_plugin_check.py.
 OTHER_PROGRAMS = ("logs", "plugin check")
@@ -60,6 +61,8 @@ COMMANDS = [
     *(command_line(path, command) for path, command in leaves(parser()) if path not in OTHER_PROGRAMS),
     *(["status", option] for option in ("--check", "--json")),
     ["show", ID, "--json"],
+    ["settings", ID],
+    ["settings", ID, "lang"],
     ["admin", "undo", "1"],
     ["admin", "undo", "1"],
     ["doctor", "--json"],

@@ -16,8 +16,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ravesvc.config import proxy as proxies
 from ravesvc.config.worker_options import Proxy
@@ -78,8 +77,7 @@ async def dial(
     return await _race(addresses, attempt, discard)
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(NamedTuple):
     """The ports that a bot may connect to; `apply` is what gives others to one that runs (`Advice`)."""
 
     allowed: Collection[int]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, PluginTimer, Registry
 from ravesvc.bot.command_names import SETTINGS
-from ravesvc.bot.dialogue import Dialogue, NoAnswerError, Questions, TimeLimit
+from ravesvc.bot.dialogue import Dialogue, NoAnswerError, Questions
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle, held_back
@@ -35,6 +35,7 @@ from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
+    from ravesvc.bot.dialogue import TimeLimit
     from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.mentions import Member
@@ -35,25 +34,28 @@ class NoAnswerError(RaveError):
         super().__init__(Code.INVALID_ARGUMENT, why)
 
 
-class TimeLimit(Protocol):
-    """That of one run of a handler, by the clock of its room: see `asyncio.timeout`."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    def when(self) -> float | None:
-        """When the run is ended; None if its time rests."""
+    class TimeLimit(Protocol):
+        """That of one run of a handler, by the clock of its room: see `asyncio.timeout`."""
 
-    def reschedule(self, when: float | None) -> None:
-        """Change that."""
+        def when(self) -> float | None:
+            """When the run is ended; None if its time rests."""
+
+        def reschedule(self, when: float | None) -> None:
+            """Change that."""
 
 
-@dataclass(eq=False, slots=True)
 class Question:
     """One that waits. `user` is who may answer it, None for all; `source` is the file or package that asks."""
 
-    source: str
-    user: int | None
-    unread: list[ChatMessage] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: RaveError | None = None
+    def __init__(self, source: str, user: int | None) -> None:
+        self.source = source
+        self.user = user
+        self.unread: list[ChatMessage] = []
+        self.arrived = asyncio.Event()
+        self.ended: RaveError | None = None
 
     def end(self, why: RaveError) -> None:
         """It waits no longer: what asks it fails with this error."""

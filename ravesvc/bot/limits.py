@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ravesvc.common.token_bucket import Rate, TokenBucket
 
@@ -70,8 +71,7 @@ class Bucket(TokenBucket):
         return RateLimited(wait, first) if wait > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimited:
+class RateLimited(NamedTuple):
     """A command too many.
 
     Attributes:

@@ -12,7 +12,6 @@ import itertools
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -157,8 +156,7 @@ class _Words:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """How a word is read: `read` raises ValueError for one that does not fit, which `misfit` says in words.
 
     `usage` is what can be written, empty for what the name of the parameter says.
@@ -169,8 +167,7 @@ class _Kind:
     usage: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parameter:
+class _Parameter(NamedTuple):
     """One parameter. `required` is whether there must be a word for it; `many` takes all words, `rest` the text.
 
     `kind` is None for what takes more than the word.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # A sum of floats may miss a whole token by a rounding error; without this a second, tiny wait would follow a wait.
 _EPSILON = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """`burst` at once, and `per_second` in the long run."""
 
     burst: int

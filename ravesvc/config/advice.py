@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ravesvc import names
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """Hints, or parts of hints. `{file}` stands for the path of what is wrong, `{copy}` for that of a copy.
 
     Attributes:

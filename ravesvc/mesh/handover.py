@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import MutableMapping
-from typing import NamedTuple
 
 from ravesvc import names
 from ravesvc.bot.secrets import MAX_SECRET_BYTES
@@ -22,20 +21,8 @@ _MAX_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 
-class HandedOver(NamedTuple):
-    """What the unit hands over.
-
-    Attributes:
-        files: the text of settings and session, by the name that each has in OpenFile=.
-        secrets: the texts that a drop-in hands over for plugins, by name.
-    """
-
-    files: dict[str, str]
-    secrets: dict[str, str]
-
-
-def receive(environ: MutableMapping[str, str]) -> HandedOver:
-    """The text of each file that the unit hands over.
+def receive(environ: MutableMapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts that the unit hands over: settings and session, then the secrets of plugins, each by name.
 
     A file that does not exist is left out, as is one that a drop-in keeps from being opened. The descriptors are
     closed, and what describes them is taken out of `environ`. It blocks as long as the disk does. Raises `RaveError`
@@ -46,18 +33,16 @@ def receive(environ: MutableMapping[str, str]) -> HandedOver:
     # A drop-in may hand over more, for plugins to open themselves.
     descriptors = fd_files.handed_over(environ, (names.SETTINGS_NAME, names.SESSION_NAME, *secrets))
     try:
-        return HandedOver(
-            {
-                name: fd_files.read(descriptor, f"the {name} file that the unit hands over", _MAX_BYTES)
-                for name, descriptor in descriptors.items()
-                if name not in secrets
-            },
-            {
-                name.removeprefix(names.SECRET_PREFIX): text
-                for name in secrets
-                if name in descriptors and (text := _secret(name, descriptors[name]))
-            },
-        )
+        files = {
+            name: fd_files.read(descriptor, f"the {name} file that the unit hands over", _MAX_BYTES)
+            for name, descriptor in descriptors.items()
+            if name not in secrets
+        }
+        return files, {
+            name.removeprefix(names.SECRET_PREFIX): text
+            for name in secrets
+            if name in descriptors and (text := _secret(name, descriptors[name]))
+        }
     finally:
         for descriptor in descriptors.values():
             os.close(descriptor)

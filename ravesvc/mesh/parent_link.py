@@ -7,7 +7,7 @@ same process (`ravesvc.single.local_link`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ravesvc.bot.backend import Backend, EntryPoint, PluginInfo
 from ravesvc.bot.command_names import Permission
@@ -18,8 +18,7 @@ from ravesvc.config.worker_settings import Edition, Session
 from ravesvc.names import Announcement
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectAdvice:
+class ConnectAdvice(NamedTuple):
     """What the parent knows that matters before an attempt to connect.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
@@ -24,8 +24,7 @@ _TOO_LARGE_CODE = 1009  # RFC 6455
 _TURN_CHARS, _FRAME_CHARS = 16 << 10, 512
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timings:
+class Timings(NamedTuple):
     """The time limits of a connection, in seconds.
 
     Attributes:

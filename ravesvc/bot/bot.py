@@ -21,8 +21,7 @@ from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throt
 from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
-from ravesvc.bot.permissions import Permissions
-from ravesvc.bot.plugin_store import Documents, PluginStore, RoomPluginDocument, SharedPluginDocument
+from ravesvc.bot.plugin_store import PluginStore, RoomPluginDocument, SharedPluginDocument
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.error_text import Audience, present
@@ -37,6 +36,8 @@ from ravesvc.room.chat import ChatMessage
 if TYPE_CHECKING:
     from ravesvc.bot.dialogue import TimeLimit
     from ravesvc.bot.http import Http
+    from ravesvc.bot.permissions import Permissions
+    from ravesvc.bot.plugin_store import Documents
     from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)

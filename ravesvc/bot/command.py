@@ -25,7 +25,6 @@ from ravesvc.bot.mentions import Member, Mentioned
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parameters import Parameters, Said, usage_error
 from ravesvc.bot.parsing import without_prefix
-from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
@@ -41,6 +40,7 @@ from ravesvc.room.chat import ChatMessage
 if TYPE_CHECKING:
     # Protocols: no process needs them to run, and each would be 16 kB heavier.
     from ravesvc.bot.http import Http
+    from ravesvc.bot.permissions import Permissions
     from ravesvc.bot.plugin_settings import Setting
     from ravesvc.bot.room_api import RoomApi
 

@@ -4,51 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.bot.command_names import Permission
 
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    class Restricted(Protocol):
+        """What decides who may run a command."""
 
-class Restricted(Protocol):
-    """What decides who may run a command."""
+        @property
+        def key(self) -> str:
+            """Its name as names of commands are compared."""
 
-    @property
-    def key(self) -> str:
-        """Its name as names of commands are compared."""
+        @property
+        def family(self) -> str:
+            """Likewise, the name of the command that it is a part of; its own, unless it is a sub-command."""
 
-    @property
-    def family(self) -> str:
-        """Likewise, the name of the command that it is a part of; its own, unless it is a sub-command."""
+        @property
+        def permission(self) -> Permission:
+            """Whom it is for, unless an admin has configured something else."""
 
-    @property
-    def permission(self) -> Permission:
-        """Whom it is for, unless an admin has configured something else."""
+        @property
+        def fixed(self) -> bool:
+            """Whether its permission can't be changed."""
 
-    @property
-    def fixed(self) -> bool:
-        """Whether its permission can't be changed."""
+    class Permissions(Protocol):
+        """Answers at once, from memory: it is asked before every command."""
 
+        @property
+        def admins(self) -> frozenset[int]:
+            """The user ids of admins, in all meshes."""
 
-class Permissions(Protocol):
-    """Answers at once, from memory: it is asked before every command."""
+        @property
+        def overrides(self) -> Mapping[str, Permission]:
+            """What admins configured, by the key of a command, which need not exist here."""
 
-    @property
-    def admins(self) -> frozenset[int]:
-        """The user ids of admins, in all meshes."""
+        @property
+        def without_admin(self) -> bool:
+            """Whether the first admin has yet to be made."""
 
-    @property
-    def overrides(self) -> Mapping[str, Permission]:
-        """What admins configured, by the key of a command, which need not exist here."""
+        def allows(self, command: Restricted, user_id: int | None) -> bool:
+            """Whether the user may run the command. A sender without a user id is no admin."""
 
-    @property
-    def without_admin(self) -> bool:
-        """Whether the first admin has yet to be made."""
-
-    def allows(self, command: Restricted, user_id: int | None) -> bool:
-        """Whether the user may run the command. A sender without a user id is no admin."""
-
-    def needed(self, command: Restricted) -> Permission:
-        """Whom the command is for, with overrides, which a fixed command has none of."""
+        def needed(self, command: Restricted) -> Permission:
+            """Whom the command is for, with overrides, which a fixed command has none of."""
 
 
 @dataclass(frozen=True, slots=True)

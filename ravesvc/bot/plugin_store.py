@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, PLUGIN_PREFIX
 from ravesvc.common.forget import without_users
@@ -30,36 +30,37 @@ _MAX_ID_CHARS = 20
 _USERS, _ROOM = "users", "room"
 
 
-class Documents(Protocol):
-    """Where documents are kept: see `ravesvc.bot.backend.Backend`."""
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    class Documents(Protocol):
+        """Where documents are kept: see `ravesvc.bot.backend.Backend`."""
 
-    async def read_document(self, name: str) -> str | None:
-        """A document of the room as JSON; None if there is none of that name."""
+        async def read_document(self, name: str) -> str | None:
+            """A document of the room as JSON; None if there is none of that name."""
 
-    async def write_document(self, name: str, text: str) -> None:
-        """Put JSON in the place of a document."""
+        async def write_document(self, name: str, text: str) -> None:
+            """Put JSON in the place of a document."""
 
-    async def read_shared(self, name: str) -> tuple[str, str]:
-        """A document that all rooms share as JSON, and its version; both are empty if there is none of that name."""
+        async def read_shared(self, name: str) -> tuple[str, str]:
+            """A document that all rooms share as JSON, and its version; both are empty if there is none."""
 
-    async def write_shared(self, name: str, text: str, version: str) -> bool:
-        """Put JSON in the place of a version of such a document; False if it has another version by now."""
+        async def write_shared(self, name: str, text: str, version: str) -> bool:
+            """Put JSON in the place of a version of such a document; False if it has another version by now."""
 
+    class PluginDocument(Protocol):
+        """The document of one plugin."""
 
-class PluginDocument(Protocol):
-    """The document of one plugin."""
+        async def read(self) -> Values:
+            """A copy of all values."""
 
-    async def read(self) -> Values:
-        """A copy of all values."""
+        async def change(self, work: Callable[[Values], T]) -> T:
+            """Have `work` change the values, and save them; if that fails they are as before."""
 
-    async def change(self, work: Callable[[Values], T]) -> T:
-        """Have `work` change the values, and save them; if that fails they are as before."""
+        def forget(self, user: int) -> None:
+            """Remove a user from what was read, and from what is being read or written at this moment."""
 
-    def forget(self, user: int) -> None:
-        """Remove a user from what was read, and from what is being read or written at this moment."""
-
-    def know(self, user: int) -> None:
-        """A user who was forgotten may be kept again."""
+        def know(self, user: int) -> None:
+            """A user who was forgotten may be kept again."""
 
 
 class RoomPluginDocument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.bot.arguments import actor
 from ravesvc.bot.command import Context, Registry
@@ -14,11 +14,13 @@ _YES = "yes"
 _MAX_WORD_CHARS = 32
 
 
-class ForgetsUsers(Protocol):
-    """Where it is kept; see `Backend`."""
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    class ForgetsUsers(Protocol):
+        """Where it is kept; see `Backend`."""
 
-    async def forget_user(self, actor: int) -> int:
-        """Remove what is kept of a user; returns how many entries there were."""
+        async def forget_user(self, actor: int) -> int:
+            """Remove what is kept of a user; returns how many entries there were."""
 
 
 def register(registry: Registry, memory: ForgetsUsers) -> None:

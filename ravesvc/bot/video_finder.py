@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.video import Video
@@ -16,14 +16,16 @@ MAX_QUERY_CHARS = 200
 _MAX_AT_ONCE = 3
 
 
-class Providers(Protocol):
-    """What asks the providers of videos: see `ravesvc.bot.backend.Backend`."""
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    class Providers(Protocol):
+        """What asks the providers of videos: see `ravesvc.bot.backend.Backend`."""
 
-    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
-        """The videos that fit the words, the best first."""
+        async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+            """The videos that fit the words, the best first."""
 
-    async def look_up_video(self, actor: int, link: str) -> Video:
-        """The video that a link leads to."""
+        async def look_up_video(self, actor: int, link: str) -> Video:
+            """The video that a link leads to."""
 
 
 class VideoFinder:

@@ -7,7 +7,7 @@ have no character that XML reserves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.bus.interface import Interface
 
@@ -17,16 +17,18 @@ _DOCTYPE = (
 )
 
 
-class Arguments(Protocol):
-    """The arguments and results of a method: names to signatures."""
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    class Arguments(Protocol):
+        """The arguments and results of a method: names to signatures."""
 
-    @property
-    def takes(self) -> dict[str, str]:
-        """Its arguments."""
+        @property
+        def takes(self) -> dict[str, str]:
+            """Its arguments."""
 
-    @property
-    def returns(self) -> dict[str, str]:
-        """Its results."""
+        @property
+        def returns(self) -> dict[str, str]:
+            """Its results."""
 
 
 def introspection(interfaces: Iterable[type[Interface]], children: Iterable[str] = ()) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
@@ -25,7 +25,6 @@ from ravesvc.names import ExitStatus
 from ravesvc.room import address
 from ravesvc.room.chat import OwnMessages
 from ravesvc.room.close import Close, CloseKind
-from ravesvc.room.listener import RoomListener
 from ravesvc.room.room import Room
 from ravesvc.room.server_clock import ServerClock
 
@@ -39,21 +38,25 @@ _NEW_SESSION_TIMEOUT_S = 5.0
 NO_SESSION = Session(device_id="", ssaid="", user_id=0, auth_token="")
 
 
-class RoomUser(RoomListener, Protocol):
-    """The bot's side: it hears what happens in the open room, and of each room that it gets and loses."""
+if TYPE_CHECKING:
+    # No process needs protocols to run, and each would cost a bot 5 KB.
+    from ravesvc.room.listener import RoomListener
 
-    @property
-    def lang(self) -> str:
-        """The language of the messages in a new room."""
+    class RoomUser(RoomListener, Protocol):
+        """The bot's side: it hears what happens in the open room, and of each room that it gets and loses."""
 
-    def on_connecting(self) -> None:
-        """An attempt begins; what was heard in a room that did not open is out of date."""
+        @property
+        def lang(self) -> str:
+            """The language of the messages in a new room."""
 
-    def on_opened(self, room: Room) -> None:
-        """The server has let the bot in; what was said meanwhile has come already."""
+        def on_connecting(self) -> None:
+            """An attempt begins; what was heard in a room that did not open is out of date."""
 
-    def on_ended(self) -> None:
-        """The room is open no more."""
+        def on_opened(self, room: Room) -> None:
+            """The server has let the bot in; what was said meanwhile has come already."""
+
+        def on_ended(self) -> None:
+            """The room is open no more."""
 
 
 class ConnectLoop:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ravesvc.common.json_fields import Object
 from ravesvc.common.picture import Media
@@ -21,11 +22,13 @@ from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, Reaction, chat_
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
-from ravesvc.room.listener import RoomListener
 from ravesvc.room.peer import Peer, Timings
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.room.state import parse_state
 from ravesvc.room.tracker import RoomTracker
+
+if TYPE_CHECKING:
+    from ravesvc.room.listener import RoomListener
 
 _log = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.parameters import Duration, Parameters, Said, UserId
 from ravesvc.bot.parsing import parse
-from ravesvc.bot.video_finder import Providers, VideoFinder
+from ravesvc.bot.video_finder import VideoFinder
 from ravesvc.common.spelling import fold, nearest
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
@@ -34,7 +34,7 @@ async def _nobody(users: Sequence[int]) -> dict[int, str]:
 
 
 # No parameter is a video.
-_VIDEOS = VideoFinder(cast(Providers, None))
+_VIDEOS = VideoFinder(cast(Any, None))
 _PARAMETERS = [Parameters.of(each) for each in (_numbers, _mixed, _words)]
 
 

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ravesvc.bot.command import Command, Context
 from ravesvc.bot.command_names import ADMIN_COMMANDS, CLAIM, Permission
-from ravesvc.bot.permissions import Permissions, StaticPermissions
+from ravesvc.bot.permissions import StaticPermissions
+
+if TYPE_CHECKING:
+    from ravesvc.bot.permissions import Permissions
 
 ADMIN, USER = 1, 2
 

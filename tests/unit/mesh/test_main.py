@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -182,6 +183,12 @@ async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
         "importlib.metadata",
         "urllib.request",
         "dbus_next.message_bus",
+        "email.header",
+        "email.quoprimime",
+        "textwrap",
+        # Protocols alone.
+        "ravesvc.bot.http",
+        "ravesvc.room.listener",
     }
     assert not unused & loaded
     assert not [
@@ -314,6 +321,22 @@ def test_in_our_own_process_it_lives_and_ends(
         assert call_main(monkeypatch, new_mesh(), files=files) == ExitStatus.GONE
         assert program.logging.getLogger().level == program.logging.DEBUG
     assert "Ended: gone" in caplog.text
+
+
+@pytest.mark.process
+def test_headers_of_any_octets_load_nothing() -> None:
+    octets = bytes(range(0x80, 0x100)) + b" =?utf-8?q?a?="
+    received = b"Name: " + octets + b"\r\n" + octets + b": value\r\n\r\n"
+    program = (
+        "import io, sys, ravesvc.mesh.__main__, http.client\n"
+        f"headers = http.client.parse_headers(io.BytesIO({received!r}))\n"
+        "print(ascii([headers.get('Name'), *headers.items()]))\n"
+        "print(*sys.modules)"
+    )
+    shown, loaded = subprocess.check_output([sys.executable, "-P", "-c", program], text=True).splitlines()
+    assert "=?utf-8?q?a?=" in shown
+    assert "http.client" in loaded.split()
+    assert not {"email.base64mime", "email.header", "email.quoprimime"} & set(loaded.split())
 
 
 def test_the_unit_starts_this_program() -> None:

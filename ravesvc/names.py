@@ -17,6 +17,7 @@ MANAGER_INTERFACE = "org.ravesvc.Rave1.Manager"
 ACCOUNT_INTERFACE = "org.ravesvc.Rave1.Account"
 PERMISSIONS_INTERFACE = "org.ravesvc.Rave1.Permissions"
 STORE_INTERFACE = "org.ravesvc.Rave1.Store"
+CANARY_INTERFACE = "org.ravesvc.Rave1.Canary"
 BLOCKLIST_INTERFACE = "org.ravesvc.Rave1.Blocklist"
 MESH_INTERFACE = "org.ravesvc.Rave1.Mesh"
 BACKEND_PATH = "/org/ravesvc/Rave1/backend"
@@ -70,6 +71,8 @@ MEDIA_SOCKET_NAME = "socket"
 YOUTUBE_KEY_NAME = "youtube-key"
 SETTINGS_NAME = "settings"
 SESSION_NAME = "session"
+# The memory of a bot that its unit keeps: which plugin ran when the process ended.
+PLUGINS_NAME = "plugins"
 # With this the names of files begin that a drop-in hands over for plugins.
 SECRET_PREFIX = "secret-"  # noqa: S105 - none itself
 

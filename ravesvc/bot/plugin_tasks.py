@@ -16,6 +16,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ravesvc.bot.last_step import NO_MARK, Mark
+from ravesvc.bot.step_timeout import stepwise
 from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,13 @@ class PluginTasks:
     Attributes:
         source: the file or package.
         on_failure: called with what happened when a task has failed, and nothing awaits it.
+        mark: notes that the plugin runs.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, mark: Mark = NO_MARK) -> None:
         self.source = source
         self.on_failure: Callable[[str], None] = lambda what: None
+        self.mark = mark
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -53,8 +57,11 @@ class PluginTasks:
             coroutine.close()
             why = "the file is no longer in force" if self._closed else f"{MAX_TASKS} of its tasks run already"
             raise RuntimeError(f"no task is started: {why}")
-        task = asyncio.Task(coroutine, **options)
+        options["name"] = options.get("name") or getattr(coroutine, "__qualname__", None)
+        task = asyncio.Task(_guarded(coroutine, self.mark), **options)
         self._running.add(task)
+        # One that is cancelled before it begins would never be awaited.
+        task.add_done_callback(lambda _: coroutine.close())
         task.add_done_callback(self._ended)
         return task
 
@@ -71,7 +78,7 @@ class PluginTasks:
             return
         # Taken: asyncio does not log it a second time.
         error = task.exception()
-        name = _name(task)
+        name = task.get_name()
         if isinstance(error, RaveError):
             # About the room or another server, and not the plugin's fault.
             log.warning("the task %s of %s has ended: %s", name, self.source, error)
@@ -89,7 +96,7 @@ class PluginTasks:
                 task.cancel()
             await asyncio.wait(self._running, timeout=_END_S)
         if self._running:
-            names = ", ".join(sorted(map(_name, self._running)))
+            names = ", ".join(sorted(task.get_name() for task in self._running))
             log.error("%s: its tasks don't end: %s", self.source, names)
 
 
@@ -99,14 +106,13 @@ def watch_tasks() -> None:
         asyncio.get_running_loop().set_task_factory(_create)
 
 
+async def _guarded(coroutine: Coroutine[Any, Any, Any], mark: Mark) -> Any:
+    return await stepwise(coroutine, mark)
+
+
 def _create(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
     frame = getattr(coroutine, "cr_frame", None)
     owner = frame.f_globals.get(OWNER) if frame else None
     if isinstance(owner, PluginTasks):
         return owner.start(coroutine, loop=loop, **options)
     return asyncio.Task(coroutine, loop=loop, **options)
-
-
-def _name(task: asyncio.Task[Any]) -> str:
-    coroutine = task.get_coro()
-    return str(getattr(coroutine, "__qualname__", task.get_name()))

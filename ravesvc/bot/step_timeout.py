@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from ravesvc.bot.last_step import NO_MARK, Mark
+
 T = TypeVar("T")
 
 # For what a plugin does between two waits. The shortest watchdog timeout is longer.
@@ -55,23 +57,29 @@ class AlarmTimeout:
             raise TimeoutError(f"it kept everything else waiting for more than {self._seconds:g} s") from error
 
 
-def with_step_timeout(handler: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Awaitable[T]]:
-    """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `AlarmTimeout`."""
+def with_step_timeout(
+    handler: Callable[..., Coroutine[Any, Any, T]], mark: Mark = NO_MARK
+) -> Callable[..., Awaitable[T]]:
+    """The same handler, of the plugin with this mark; see `stepwise`."""
 
     @functools.wraps(handler)
     async def run(*arguments: Any, **named: Any) -> T:
-        return await _stepwise(handler(*arguments, **named))
+        return await stepwise(handler(*arguments, **named), mark)
 
     return run
 
 
 @types.coroutine
-def _stepwise(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def stepwise(coroutine: Coroutine[Any, Any, T], mark: Mark) -> Generator[Any, Any, T]:
+    """Run a coroutine of a plugin; each of its steps, from one wait to the next, may take `MAX_STEP_S`.
+
+    See `AlarmTimeout`. One that has taken all memory of the process ends the process.
+    """
     step: Callable[[Any], Any] = coroutine.send
     argument: Any = None
     while True:
         try:
-            with AlarmTimeout(MAX_STEP_S):
+            with mark, AlarmTimeout(MAX_STEP_S):
                 awaited = step(argument)
         except StopIteration as end:
             value: T = end.value

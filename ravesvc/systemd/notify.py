@@ -88,6 +88,17 @@ def sendable(status: str) -> bool:
     return printable(status, MAX_STATUS_CHARS) == status
 
 
+def keep_descriptor(descriptor: int, name: str) -> None:
+    """Have the manager keep a file for the next process, as FileDescriptorStoreMax= of the unit allows.
+
+    A message for which there is no room is dropped.
+    """
+    manager = _manager()
+    if manager:
+        with manager, contextlib.suppress(OSError):
+            socket.send_fds(manager, [f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode()], [descriptor])
+
+
 async def notify_ready() -> None:
     """Send `READY=1`, and wait until the manager has room for it: without it the start would time out."""
     import asyncio

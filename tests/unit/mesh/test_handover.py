@@ -40,7 +40,7 @@ def test_files_are_told_by_their_names_and_closed(
     monkeypatch: pytest.MonkeyPatch, settings: Path, session: Path
 ) -> None:
     first = hand_over(monkeypatch, ["session", "settings"], [session, settings])
-    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}', "session": TOKEN}, {})
+    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}', "session": TOKEN}, {}, None)
     assert not is_open(first)
     assert not is_open(first + 1)
     assert not [name for name in os.environ if name.startswith("LISTEN_")]
@@ -48,13 +48,13 @@ def test_files_are_told_by_their_names_and_closed(
 
 def test_a_file_that_does_not_exist_has_no_name(monkeypatch: pytest.MonkeyPatch, settings: Path) -> None:
     hand_over(monkeypatch, ["settings"], [settings])
-    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {})
+    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {}, None)
 
 
 def test_nothing_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     hand_over(monkeypatch, [], [])
-    assert handover.receive(os.environ) == ({}, {})
-    assert handover.receive({}) == ({}, {})
+    assert handover.receive(os.environ) == ({}, {}, None)
+    assert handover.receive({}) == ({}, {}, None)
 
 
 def test_what_others_hand_over_is_left_to_them(
@@ -64,7 +64,7 @@ def test_what_others_hand_over_is_left_to_them(
     other.write_bytes(b"\xff")
     first = hand_over(monkeypatch, ["other", "settings"], [other, settings])
     try:
-        assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {})
+        assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {}, None)
         assert is_open(first)
     finally:
         os.close(first)
@@ -77,7 +77,7 @@ def test_secrets_of_a_drop_in_are_told_by_their_names(
     key.write_text(f" {TOKEN}\n")
     empty.write_text("\n")
     first = hand_over(monkeypatch, ["secret-ai-key", "settings", "secret-empty"], [key, settings, empty])
-    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {"ai-key": TOKEN})
+    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {"ai-key": TOKEN}, None)
     assert not any(map(is_open, range(first, first + 3)))
 
 
@@ -92,7 +92,7 @@ def test_a_secret_that_can_not_be_read_keeps_no_bot_from_starting(
     key = tmp_path / "key"
     key.write_bytes(content)
     hand_over(monkeypatch, ["settings", "secret-ai-key"], [settings, key])
-    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {})
+    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {}, None)
     assert "the secret-ai-key file that a drop-in hands over" in caplog.text
     assert "xxx" not in caplog.text
 
@@ -100,7 +100,7 @@ def test_a_secret_that_can_not_be_read_keeps_no_bot_from_starting(
 def test_where_somebody_else_has_read_to_makes_no_difference(monkeypatch: pytest.MonkeyPatch, settings: Path) -> None:
     first = hand_over(monkeypatch, ["settings"], [settings])
     os.lseek(first, 5, os.SEEK_SET)
-    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {})
+    assert handover.receive(os.environ) == ({"settings": '{"a": "settings"}'}, {}, None)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_descriptors_that_are_not_described_as_ours_are_not_touched(
     first = hand_over(monkeypatch, ["settings"], [settings])
     monkeypatch.setenv(name, value)
     try:
-        assert handover.receive(os.environ) == ({}, {})
+        assert handover.receive(os.environ) == ({}, {}, None)
         assert is_open(first)
     finally:
         os.close(first)
@@ -148,3 +148,12 @@ def test_a_directory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(RaveError, match="not in a regular file"):
         handover.receive(os.environ)
     assert not is_open(first)
+
+
+def test_the_memory_of_the_process_before_stays_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.write_bytes(b"what it has left")
+    first = hand_over(monkeypatch, ["plugins"], [memory])
+    assert handover.receive(os.environ) == ({}, {}, first)
+    assert os.pread(first, 100, 0) == b"what it has left"
+    os.close(first)

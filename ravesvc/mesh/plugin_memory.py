@@ -1,0 +1,26 @@
+"""Memory that outlives the process of a bot: a memfd that systemd keeps (FileDescriptorStoreMax= of its unit).
+
+The next process gets it as one more descriptor. It goes with a stop of the unit, and outlives a crash and a restart.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ravesvc import names
+from ravesvc.bot.last_step import SIZE_BYTES, LastStep
+from ravesvc.systemd.notify import keep_descriptor
+
+
+def last_step(descriptor: int | None) -> LastStep:
+    """That of this process, which goes on with what the process before has left in this memory, if there is some.
+
+    Call it before the process confines itself: afterwards it can send no descriptor. Without systemd the memory ends
+    with the process.
+    """
+    if descriptor is None:
+        # Takes no memory before it is written to.
+        descriptor = os.memfd_create(names.PLUGINS_NAME)
+        os.ftruncate(descriptor, SIZE_BYTES)
+        keep_descriptor(descriptor, names.PLUGINS_NAME)
+    return LastStep(os.pread(descriptor, SIZE_BYTES, 0), lambda what, where: os.pwrite(descriptor, what, where))

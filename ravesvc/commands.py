@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from ravesvc.api.models import Privacy
@@ -182,8 +182,8 @@ def command(
             usage=usage.strip(),
             example=example.strip(),
             aliases=tuple(aliases),
-            checks=tuple(map(with_step_timeout, checks)),
-        )(with_step_timeout(handler))
+            checks=tuple(map(_guarded, checks)),
+        )(_guarded(handler))
         return handler
 
     return register
@@ -237,7 +237,7 @@ def on_error(handler: ErrorHandler) -> ErrorHandler:
     _require_parameters(handler, "context", "error")
     registry = current_registry()
     _require(registry.on_error is None, "a file has one handler of errors")
-    registry.on_error = with_step_timeout(handler)
+    registry.on_error = _guarded(handler)
     return handler
 
 
@@ -301,7 +301,7 @@ def every(span: str | float) -> Callable[[EventHandler], EventHandler]:
         _require_parameters(handler, "event")
         registry = current_registry()
         _require(len(registry.timers) < _MAX_TIMERS, f"a file has at most {_MAX_TIMERS} timers")
-        registry.timers.append(PluginTimer(seconds, with_step_timeout(handler)))
+        registry.timers.append(PluginTimer(seconds, _guarded(handler)))
         return handler
 
     return register
@@ -315,8 +315,13 @@ def on_kicked(handler: EventHandler) -> EventHandler:
 def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
     _require_coroutine(handler)
     _require_parameters(handler, "event")
-    current_registry().on(kind)(with_step_timeout(handler))
+    current_registry().on(kind)(_guarded(handler))
     return handler
+
+
+def _guarded(handler: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Awaitable[None]]:
+    """The handler, whose steps are bounded and noted as those of the plugin that is being loaded."""
+    return with_step_timeout(handler, current_registry().tasks.mark)
 
 
 def _require_coroutine(handler: object) -> None:

@@ -22,6 +22,7 @@ from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
+from ravesvc.orchestrator.dbus.canary import CanaryObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
@@ -33,6 +34,7 @@ INTERFACES: tuple[type[Interface], ...] = (
     PermissionsObject,
     StoreObject,
     BlocklistObject,
+    CanaryObject,
     MeshObject,
     BackendObject,
     WorkerObject,

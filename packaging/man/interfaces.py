@@ -12,7 +12,7 @@ from pathlib import Path
 
 NAME = "org.ravesvc.Rave1"
 # Those for operators; the others are between the service and its bots, and the bus lets no other process use them.
-INTERFACES = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Mesh")
+INTERFACES = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Canary", "Mesh")
 
 _HEAD = rf"""
 .Dd November 26, 2026

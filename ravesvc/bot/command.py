@@ -20,6 +20,7 @@ from ravesvc.bot.command_names import (
 from ravesvc.bot.dialogue import Answer, Dialogue
 from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.last_step import NO_MARK, Mark
 from ravesvc.bot.limits import NO_COOLDOWN, Cooldown
 from ravesvc.bot.mentions import Member, Mentioned
 from ravesvc.bot.outbox import Outbox
@@ -128,8 +129,8 @@ class Registry:
             does.
     """
 
-    def __init__(self, source: str = "", taken: Mapping[str, str] | None = None) -> None:
-        """`taken` has the keys that no command may have here, and whose they are."""
+    def __init__(self, source: str = "", taken: Mapping[str, str] | None = None, mark: Mark = NO_MARK) -> None:
+        """`taken` has the keys that no command may have here, and whose they are; `mark` is the plugin's."""
         self.source = source
         self.parts: tuple[Registry, ...] = (self,)
         self._taken = taken or {}
@@ -140,7 +141,7 @@ class Registry:
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
         self.timers: list[PluginTimer] = []
         self.settings: list[Setting[Any]] = []
-        self.tasks = PluginTasks(source)
+        self.tasks = PluginTasks(source, mark)
         self.checks: list[Check] = []
         self.on_error: ErrorHandler | None = None
 

@@ -20,11 +20,10 @@ from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import EventKind
-from ravesvc.common import timespan
+from ravesvc.common import plugin_files, timespan
 from ravesvc.common.text import count, printable
 from ravesvc.errors import Code, RaveError
 
-_ROOT_UID = 0
 _POWERLESS_USER = "nobody"
 _MAX_LINE_CHARS = 2000
 _FOR = {Permission.USER: "all users", Permission.ADMIN: "admins"}
@@ -50,7 +49,7 @@ async def _load(path: Path) -> Registry:
         what = f"{path}: bots load files whose names end with .py and do not begin with a dot or _"
         raise RaveError(Code.BAD_FILE, what, hint="check a file that imports it" if path.suffix == ".py" else "")
     file = plugins.FileWithHelpers.read(path)
-    plugins.add_libraries(Path(names.LIBRARIES_DIRECTORY), {_ROOT_UID})
+    plugins.add_libraries(Path(names.LIBRARIES_DIRECTORY), {plugin_files.ROOT_UID})
     _give_up_rights()
     return file.execute(built_in_commands().owners())
 

@@ -7,15 +7,11 @@ else: its previous version stays, all other files work, and the error with its f
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import importlib
 import logging
-import os
-import stat
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
@@ -23,18 +19,19 @@ from typing import NamedTuple, Protocol
 
 from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command import Registry
+from ravesvc.bot.last_step import NO_MARK, LastStep, Mark
 from ravesvc.bot.plugin_helpers import PREFIX as HELPER_PREFIX
 from ravesvc.bot.plugin_helpers import PluginHelper, PluginModules, find, read_helpers
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks, watch_tasks
 from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import AlarmTimeout
-from ravesvc.common.text import printable, user_name
+from ravesvc.common import plugin_files
+from ravesvc.common.plugin_files import FileVersion
+from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 
 log = logging.getLogger(__name__)
 
-_ROOT_UID = 0
-_MAX_FILE_BYTES = 256 * 1024
 # For one file. Half of the watchdog's time may have passed before it starts.
 _LOAD_TIMEOUT_S = 10.0
 _MAX_ERROR_CHARS = 300
@@ -44,8 +41,10 @@ _MAX_ERRORS = 16
 _MAX_LOADED = 48
 _MAX_VERSION_CHARS = 24
 _MAX_COMMANDS_CHARS = 80
-# Of a digest, which tells the versions of one file apart.
-_VERSION_BYTES = 4
+# Of a digest, which tells people the versions of one file apart.
+_VERSION_CHARS = 8
+# Of a version that has ended the process before this one.
+_OFF = "it is off, because the bot has ended while it ran (change it, or stop and start the bot)"
 
 
 class Sources(NamedTuple):
@@ -57,6 +56,7 @@ class Sources(NamedTuple):
         registries: what the program has registered that the bots are a part of.
         secrets: what the operator hands over to plugins, by name.
         libraries: has modules that plugins may import, of the same owners; it need not exist. None for no such place.
+        last_step: notes which plugin runs, for the next process; None where bots have no process of their own.
     """
 
     directory: Path
@@ -64,6 +64,7 @@ class Sources(NamedTuple):
     registries: tuple[Registry, ...] = ()
     secrets: Mapping[str, str] = MappingProxyType({})
     libraries: Path | None = None
+    last_step: LastStep | None = None
 
 
 class Runs(Protocol):
@@ -115,9 +116,12 @@ class PluginLoader:
         """
         self._registry = registry
         self._directory = sources.directory
-        self._owners = {_ROOT_UID} | sources.owners
+        self._owners = {plugin_files.ROOT_UID} | sources.owners
         self._registries = sources.registries
         self._libraries = sources.libraries
+        self._last_step = sources.last_step
+        # By the names of files: where versions are that are tried here, and what they have.
+        self._tried: dict[str, tuple[Path, bytes]] = {}
         self._on_errors = on_errors
         self._bot = bot
         registry.include(self._registries)
@@ -158,10 +162,16 @@ class PluginLoader:
         self._runtime_errors[source] = what
         self._announce_errors()
 
-    async def read(self, entry_points: Iterable[EntryPoint]) -> None:
-        """Load what is new, has changed or has failed before, and drop what is gone."""
+    async def read(self, entry_points: Iterable[EntryPoint], tried: Sequence[FileVersion] = ()) -> None:
+        """Load what is new, has changed or has failed before, and drop what is gone.
+
+        Args:
+            entry_points: what installed packages have.
+            tried: the versions of files that are tried in this room, in place of those that are in force elsewhere.
+        """
         self._load_errors.clear()
         self._runtime_errors.clear()
+        self._tried = {each.name: version for each in tried if (version := self._find_tried(each))}
         self._add_libraries()
         found = [*self._files(), *self._modules(entry_points)]
         kept = {each.source: self._loaded[each.source] for each in found if self._is_unchanged(each)}
@@ -207,8 +217,12 @@ class PluginLoader:
         return loaded is not None and loaded.edition == found.edition
 
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
+        if self._last_step and self._last_step.off.get(found.source) == found.version:
+            self._record_load_error(found.source, f"{found.source}: {_OFF}")
+            return None
+        mark = self._last_step.mark(found.source, found.version) if self._last_step else NO_MARK
         try:
-            registry = _execute(found, taken)
+            registry = _execute(found, taken, mark)
         except RaveError as error:
             self._record_load_error(found.source, str(error))
             return None
@@ -219,17 +233,19 @@ class PluginLoader:
         try:
             if not self._directory.exists():
                 return
-            _require_owner(self._directory.stat(), self._owners)
-            paths = sorted(path for path in self._directory.iterdir() if is_plugin(path))
+            plugin_files.require_owner(self._directory.stat(), self._owners)
+            paths = plugin_files.paths(self._directory)
         except (OSError, RaveError) as error:
-            self._record_load_error(str(self._directory), f"{self._directory}: {_read_failure(error)}")
+            self._record_load_error(str(self._directory), f"{self._directory}: {plugin_files.failure(error)}")
             paths = [Path(source) for source in self._loaded if Path(source).parent == self._directory]
-        for path in paths:
+        for path in sorted({*paths, *(self._directory / name for name in self._tried)}):
+            if not is_plugin(path):
+                continue
             try:
-                content = _read(path, self._owners)
-                yield _file(path, content, read_helpers(content, self._find_helper, self._read_helper))
+                new, content = self._tried.get(path.name) or (path, plugin_files.read_trusted(path, self._owners))
+                yield _file(path, content, read_helpers(content, self._find_helper, self._read_helper), new)
             except (OSError, RaveError) as error:
-                self._record_load_error(str(path), f"{path}: {_read_failure(error)}")
+                self._record_load_error(str(path), f"{path}: {plugin_files.failure(error)}")
                 if loaded := self._loaded.get(str(path)):
                     yield _FoundCommands(str(path), "", loaded.edition, loaded.version, _do_nothing)
 
@@ -240,12 +256,34 @@ class PluginLoader:
             except RaveError as error:
                 self._record_load_error(str(self._libraries), str(error))
 
+    def _find_tried(self, file: FileVersion) -> tuple[Path, bytes] | None:
+        """Where the version of a file that is tried here is, and its content.
+
+        None if there is none, or if all meshes have it by now.
+        """
+        new = self._directory / plugin_files.CANARY_DIRECTORY / file.name
+        try:
+            content = plugin_files.read_trusted(new, self._owners)
+        except (OSError, RaveError) as error:
+            # When it has held, root moves it into the place of the former version.
+            if not plugin_files.has_digest(self._directory / file.name, file.digest):
+                self._record_load_error(str(new), f"{new}: {plugin_files.failure(error)}")
+            return None
+        if plugin_files.digest(content) != file.digest:
+            self._record_load_error(str(new), f"{new}: it has changed since it is tried (begin anew)")
+            return None
+        return new, content
+
     def _find_helper(self, name: str) -> Path | None:
-        return find(name, [self._directory])
+        new, _ = self._tried.get(f"{name}.py", (None, b""))
+        return new or find(name, [self._directory])
 
     def _read_helper(self, path: Path) -> bytes:
-        with _naming(path):
-            return _read(path, self._owners)
+        new, content = self._tried.get(path.name, (None, b""))
+        if new == path:
+            return content
+        with plugin_files.naming(path):
+            return plugin_files.read_trusted(path, self._owners)
 
     def _modules(self, entry_points: Iterable[EntryPoint]) -> Iterator[_FoundCommands]:
         # A package may name a module twice.
@@ -277,8 +315,8 @@ def add_libraries(directory: Path, owners: AbstractSet[int]) -> None:
     """
     if str(directory) not in sys.path and directory.exists():
         for path in (directory, *directory.rglob("*")):
-            with _naming(path):
-                _require_owner(path.stat(), owners)
+            with plugin_files.naming(path):
+                plugin_files.require_owner(path.stat(), owners)
         sys.path.append(str(directory))
 
 
@@ -297,15 +335,15 @@ class FileWithHelpers(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> FileWithHelpers:
         """Read them. Raises `RaveError` (BadFile) with the path of what can't be read."""
-        content = _read_anyones(path)
-        return cls(path, content, read_helpers(content, lambda name: find(name, [path.parent]), _read_anyones))
+        content = plugin_files.read(path)
+        return cls(path, content, read_helpers(content, lambda name: find(name, [path.parent]), plugin_files.read))
 
     def execute(self, taken: Mapping[str, str]) -> Registry:
         """What the file registers, which may have none of the commands in `taken`.
 
         Raises `RaveError` (BadFile) with file and line of what is wrong.
         """
-        return _execute(_file(*self), taken)
+        return _execute(_file(*self), taken, NO_MARK)
 
 
 def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
@@ -317,26 +355,12 @@ def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
     return registry
 
 
-def _read_anyones(path: Path) -> bytes:
-    with _naming(path):
-        return _read_content(path)[0]
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Within it what keeps the file from being read raises `RaveError` (BadFile) with its path."""
-    try:
-        yield
-    except (OSError, RaveError) as error:
-        raise RaveError(Code.BAD_FILE, f"{path}: {_read_failure(error)}") from error
-
-
-def _execute(found: _FoundCommands, taken: Mapping[str, str]) -> Registry:
+def _execute(found: _FoundCommands, taken: Mapping[str, str], mark: Mark) -> Registry:
     """What it registers. Raises `RaveError` (BadFile) with file and line of what is wrong."""
-    registry = Registry(found.source, taken)
+    registry = Registry(found.source, taken, mark)
     watch_tasks()
     try:
-        with registering(registry), AlarmTimeout(_LOAD_TIMEOUT_S):
+        with registering(registry), mark, AlarmTimeout(_LOAD_TIMEOUT_S):
             found.execute(registry.tasks)
     except (Exception, SystemExit) as error:
         where = _location(error, found.module) or found.source
@@ -357,37 +381,10 @@ def _add_names(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
         taken.setdefault(key, source)
 
 
-def _read(path: Path, owners: AbstractSet[int]) -> bytes:
-    """The content of a file of one of these users, which no other user may write. Raises OSError and `RaveError`."""
-    content, found = _read_content(path)
-    _require_owner(found, owners)
-    return content
-
-
-def _read_content(path: Path) -> tuple[bytes, os.stat_result]:
-    # O_NONBLOCK: to open a pipe would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise RaveError(Code.BAD_FILE, "it is no regular file")
-        content = file.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES:
-        raise RaveError(Code.BAD_FILE, f"it is larger than {_MAX_FILE_BYTES // 1024} KiB")
-    return content, found
-
-
-def _require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
-    if found.st_uid not in owners:
-        allowed = [user_name(user) for user in sorted(owners, reverse=True)]
-        text = f"it does not belong to {' or '.join(allowed)}"
-        raise RaveError(Code.BAD_FILE, text, hint=f"chown {allowed[0]}")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        whom = "root" if found.st_uid == _ROOT_UID else "its owner"
-        raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")
-
-
-def _file(path: Path, content: bytes, helpers: Mapping[str, PluginHelper]) -> _FoundCommands:
+def _file(
+    path: Path, content: bytes, helpers: Mapping[str, PluginHelper], written_in: Path | None = None
+) -> _FoundCommands:
+    """A file of plugins. A version of it that is tried is written in another one, which its errors name."""
     name = f"rave_commands_{path.stem}"
     # All of it: a change of a helper is one of the plugin.
     edition = b"\0".join(
@@ -395,10 +392,9 @@ def _file(path: Path, content: bytes, helpers: Mapping[str, PluginHelper]) -> _F
     )
 
     def execute(tasks: PluginTasks) -> None:
-        PluginModules(name, path, helpers, tasks).execute(content)
+        PluginModules(name, written_in or path, helpers, tasks).execute(content)
 
-    version = hashlib.blake2b(edition, digest_size=_VERSION_BYTES).hexdigest()
-    return _FoundCommands(str(path), name, edition, version, execute)
+    return _FoundCommands(str(path), name, edition, plugin_files.digest(edition)[:_VERSION_CHARS], execute)
 
 
 def _module(entry_point: EntryPoint) -> _FoundCommands:
@@ -413,14 +409,6 @@ def _module(entry_point: EntryPoint) -> _FoundCommands:
             sys.modules[loaded].__dict__[OWNER] = tasks
 
     return _FoundCommands(name, name, repr(entry_point).encode(), entry_point.version, execute)
-
-
-def _read_failure(error: OSError | RaveError) -> str:
-    """What keeps a file from being looked at, in words."""
-    if isinstance(error, RaveError):
-        return str(error)
-    hint = " (chmod go+rX)" if isinstance(error, PermissionError) else ""
-    return f"it can't be read: {error.strerror}{hint}"
 
 
 def _loaded_modules(name: str) -> list[str]:

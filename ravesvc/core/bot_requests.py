@@ -16,6 +16,7 @@ from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import LEAVE
 from ravesvc.common.log_fields import LogEvent, about
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.common.text import count
 from ravesvc.common.translation import gettext as _
 from ravesvc.config.worker_settings import Session
@@ -82,6 +83,7 @@ class BotRequests:
         refresh: Callable[[], Awaitable[None]],
         pause: Callable[[str], tuple[float, str]],
         chat_form: Callable[[str], str],
+        tried_plugins: Callable[[str], list[FileVersion]],
     ) -> None:
         """Answer from these parts of the service.
 
@@ -90,9 +92,11 @@ class BotRequests:
             pause: returns for how many seconds the bot of a mesh is to ask nothing of Rave, and why.
             chat_form: returns the form in which other bots have learned to send chat to servers such as that of a
                 mesh; empty if none has.
+            tried_plugins: returns the new versions of plugins that are tried in a mesh.
         """
         self.pause = pause
         self.chat_form = chat_form
+        self.tried_plugins = tried_plugins
         self._blocklist = blocklist
         self._state = state
         self._account = account

@@ -123,6 +123,9 @@ class Runner(Protocol):
         A bot that is late reads it all the same.
         """
 
+    async def announce(self, mesh: str, announcement: Announcement) -> None:
+        """Announce a change to one bot, and wait until it has read it again. Raises what the bot answers as well."""
+
     async def forget_user(self, user: int) -> frozenset[str]:
         """Have all bots forget a user; returns the meshes of those that have done so in two seconds."""
 

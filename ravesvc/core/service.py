@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ravesvc.api.models import Listing
 from ravesvc.api.refusal import IDENTITY_REFUSALS
@@ -25,6 +26,7 @@ from ravesvc.core import command_packages
 from ravesvc.core.account import Account, nothing_starts
 from ravesvc.core.admin_claims import Claims
 from ravesvc.core.bot_requests import BotRequests
+from ravesvc.core.canary import Canary
 from ravesvc.core.chat_limits import ChatRules
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
@@ -38,6 +40,7 @@ from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.runner import Runner
 from ravesvc.core.scope_file import ScopeFile
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.trial import TrialFile
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.store.cached_store import CachedStore
@@ -52,6 +55,7 @@ log = logging.getLogger(__name__)
 _CACHE = "permissions.json"
 _CHANGES = "changes.json"
 _SCOPE = "discovery.json"
+_TRIAL = "canary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class BotService:
 
     Args:
         host: the record of the account says that it runs here.
+        plugins: the directory from which bots load plugins.
         before_round: awaited before each round of discovery.
 
     Attributes:
@@ -86,6 +91,7 @@ class BotService:
         settings: Config,
         runner: Runner,
         host: Host,
+        plugins: Path,
         before_round: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.changed: Signal[None] = Signal("changes")
@@ -156,6 +162,13 @@ class BotService:
             tell_forget=self.reconciler.forget_user,
             presence=presence,
         )
+        self.canary = Canary(
+            plugins,
+            TrialFile(settings.state_path.with_name(_TRIAL)),
+            self.reconciler.records,
+            reread=lambda mesh: runner.announce(mesh, Announcement.COMMANDS),
+            reread_all=lambda: self.announce(Announcement.COMMANDS),
+        )
         self.requests = BotRequests(
             self.blocklist,
             self.state,
@@ -167,6 +180,7 @@ class BotService:
             self.refresh,
             pause=self.reconciler.pause,
             chat_form=lambda mesh: usual_chat_form(mesh, self.reconciler.records),
+            tried_plugins=self.canary.versions,
         )
         self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
         self._user: int | None = None
@@ -177,6 +191,7 @@ class BotService:
     async def open(self) -> None:
         """Read the store and the account."""
         self.discovery.inventory.enter(self._scope.load())
+        await asyncio.to_thread(self.canary.load)
         await self.state.start()
         await self.account.adopt()
 
@@ -192,6 +207,7 @@ class BotService:
         """Find the bots that run; the blocklist is read by now. Raises `RaveError` as the runner does."""
         self.requests.entry_points = await asyncio.to_thread(command_packages.find)
         await self.reconciler.start()
+        self.canary.resume()
         self._started = True
         if self.account.session is None:
             self._log_obstacle()
@@ -218,6 +234,7 @@ class BotService:
 
     async def close(self) -> None:
         """Save what is not saved yet, and close the files. The reconciler must be closed before."""
+        await self.canary.close()
         await self.account.close()
         await self.rave.close()
         await self._edits.close()
@@ -258,6 +275,7 @@ class BotService:
         """Read store and plugins again, in the service and in all bots, also if nothing has changed."""
         # Plugins can be read even if the store can't.
         self.requests.entry_points = await asyncio.to_thread(command_packages.find)
+        await self.canary.settle()
         await self.announce(Announcement.COMMANDS)
         await self.state.refresh()
         others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]
@@ -316,6 +334,7 @@ class BotService:
 
     def _mesh_changed(self, record: MeshState) -> None:
         self.roll.mesh_changed(record)
+        self.canary.mesh_changed(record)
         self.mesh_changed.emit(record)
         self._changed()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ravesvc import names
+from ravesvc.bot.last_step import LastStep
 from ravesvc.bot.plugins import Sources
 from ravesvc.bus import Variant
 from ravesvc.common.text import printable
@@ -25,13 +26,15 @@ class BusLink:
 
     advice = FOR_SERVICE
 
-    def __init__(self, worker: WorkerControl, secrets: Mapping[str, str]) -> None:
-        """`secrets` is what a drop-in of the unit hands over to plugins, by name."""
+    def __init__(self, worker: WorkerControl, secrets: Mapping[str, str], last_step: LastStep) -> None:
+        """`secrets` is what a drop-in of the unit hands over to plugins, by name; `last_step` is the process's."""
         self._worker = worker
         self.membership = BusMembership(worker.mesh, self._make_object, worker.on_new_peer)
         self.parent = ParentClient(lambda: self.membership.bus)
         libraries = Path(names.LIBRARIES_DIRECTORY)
-        self.commands = Sources(Path(names.COMMANDS_DIRECTORY), secrets=secrets, libraries=libraries)
+        self.commands = Sources(
+            Path(names.COMMANDS_DIRECTORY), secrets=secrets, libraries=libraries, last_step=last_step
+        )
         self._sender = StatusSender(lambda status: notify(f"STATUS={status}"), asyncio.get_running_loop().call_later)
 
     async def join(self) -> None:

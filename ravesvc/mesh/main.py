@@ -24,7 +24,7 @@ from ravesvc.common import log_limit
 from ravesvc.common.log_limit import LogLimit
 from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
 from ravesvc.errors import RaveError
-from ravesvc.mesh import confinement, handover
+from ravesvc.mesh import confinement, handover, plugin_memory
 from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.parent_link import ParentLink, WorkerControl
 from ravesvc.mesh.worker import Worker
@@ -42,12 +42,13 @@ def main() -> int:
     log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh, limit=LogLimit(log_limit.by_place, log_limit.PER_PLACE))
     try:
         mesh = names.mesh_id(mesh)
-        files, secrets = handover.receive(os.environ)
+        files, secrets, memory = handover.receive(os.environ)
         text = files.get(names.SETTINGS_NAME)
         if text is None:
             _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
             return ExitStatus.NO_SETTINGS
         settings = MeshSettings.from_json(text)
+        last_step = plugin_memory.last_step(memory)
         # Before the process reads anything that strangers can influence. The kernel confines the calling thread and
         # those that it starts, so it must be the only one.
         for gap in confinement.confine(os.uname().machine, settings.connect_ports):
@@ -60,7 +61,9 @@ def main() -> int:
         return ExitStatus.CONFIG
     if settings.debug:
         logging.getLogger().setLevel(logging.DEBUG)
-    link = partial(BusLink, secrets=secrets)
+    if last_step.culprit:
+        _log.error("The process before this one has ended while the plugin %s ran: it is off", last_step.culprit[0])
+    link = partial(BusLink, secrets=secrets, last_step=last_step)
     return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session, link))
 
 

@@ -14,6 +14,7 @@ from ravesvc.bot.command_names import Permission
 from ravesvc.bus import Bus, errors
 from ravesvc.common import json_fields
 from ravesvc.common.picture import Picture
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.common.translation import RemoteText
 from ravesvc.common.video import Video
 from ravesvc.config.worker_settings import Session
@@ -88,6 +89,13 @@ class ParentClient:
         match await self._call("GetEntryPoints", timeout=_READ_TIMEOUT_S):
             case [list(found)]:
                 return [_entry_point(each) for each in found]
+        raise _bad_answer()
+
+    async def tried_plugins(self) -> list[FileVersion]:
+        """See `ParentApi`."""
+        match await self._call("GetTriedPlugins", timeout=_READ_TIMEOUT_S):
+            case [list(found)]:
+                return [_plugin_file(each) for each in found]
         raise _bad_answer()
 
     async def session(self) -> Session:
@@ -284,6 +292,14 @@ def _entry_point(value: object) -> EntryPoint:
     match value:
         case [str(name), str(module), str(version)]:
             return EntryPoint(name, module, version)
+    raise _bad_answer()
+
+
+def _plugin_file(value: object) -> FileVersion:
+    match value:
+        # A name with a directory in it would lead elsewhere.
+        case [str(name), str(digest)] if "/" not in name:
+            return FileVersion(name, digest)
     raise _bad_answer()
 
 

@@ -13,6 +13,7 @@ from ravesvc.bot.backend import Backend, EntryPoint, PluginInfo
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.bot.settings_keeper import SettingsKeeper
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.config.advice import Advice
 from ravesvc.config.worker_settings import Edition, Session
 from ravesvc.names import Announcement
@@ -54,6 +55,9 @@ class ParentApi(Backend, Protocol):
 
     async def entry_points(self) -> list[EntryPoint]:
         """The modules with commands that installed packages offer."""
+
+    async def tried_plugins(self) -> list[FileVersion]:
+        """The new versions of plugins that are tried in this room."""
 
     async def session(self) -> Session:
         """The account's session as it is now. Raises LoginNeeded, too, if there is none."""

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.parent_link import ParentApi
@@ -45,7 +46,7 @@ class ParentSync:
         permissions: Callable[[StaticPermissions], None],
         ignored: Callable[[frozenset[int]], None],
         session: Callable[[Session], None],
-        commands: Callable[[list[EntryPoint]], Awaitable[None]],
+        commands: Callable[[list[EntryPoint], list[FileVersion]], Awaitable[None]],
     ) -> None:
         """Prepare it.
 
@@ -56,7 +57,8 @@ class ParentSync:
                 when the parent has answered both questions, or has said that its store is not available.
             ignored: called with the ignored users after each answer.
             session: called with the session after each answer.
-            commands: called with the modules of installed packages after each answer; reads the plugin files as well.
+            commands: called after each answer with the modules of installed packages, and the versions of plugin
+                files that are tried in this room; reads the plugin files as well.
         """
         self.asked = asyncio.Event()
         self._parent = parent
@@ -74,7 +76,7 @@ class ParentSync:
             Announcement.PERMISSIONS: self._ask_permissions,
             Announcement.IGNORED: self._ask_ignored,
             Announcement.CREDENTIALS: self._ask_session,
-            Announcement.COMMANDS: self._ask_entry_points,
+            Announcement.COMMANDS: self._ask_plugins,
         }
         # One question of a kind at a time. With two, the older answer could come last and replace the newer one.
         self._locks = {what: asyncio.Lock() for what in Announcement}
@@ -165,8 +167,9 @@ class ParentSync:
     async def _ask_session(self) -> None:
         self._use_session(await self._parent.session())
 
-    async def _ask_entry_points(self) -> None:
-        await self._use_commands(await self._parent.entry_points())
+    async def _ask_plugins(self) -> None:
+        modules, tried = await asyncio.gather(self._parent.entry_points(), self._parent.tried_plugins())
+        await self._use_commands(modules, tried)
 
     def _mark_received(self, what: Announcement) -> None:
         self._never_received.discard(what)

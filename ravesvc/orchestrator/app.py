@@ -38,6 +38,7 @@ from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from ravesvc.orchestrator.dbus.callers import Callers
+from ravesvc.orchestrator.dbus.canary import CanaryObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
@@ -160,7 +161,7 @@ class Orchestrator:
         self._runner = SystemdRunner(
             bus, self._units, ExitNotes(Path(names.ENDED_DIRECTORY)), stop_limit_s=self._stop_limit_s
         )
-        service = self._service = BotService(settings, self._runner, this_host())
+        service = self._service = BotService(settings, self._runner, this_host(), Path(names.COMMANDS_DIRECTORY))
         log.show_titles(service.reconciler.title)
         self._edits = FileWatch(settings.blocklist_persist_path, service.blocklist_edited)
         self._config_edits = Settled(self._look_at_config)
@@ -176,6 +177,7 @@ class Orchestrator:
         self._store = StoreObject(
             access, service.state, service.account, service.memory, service.blocklist, service.refresh
         )
+        self._canary = CanaryObject(access, service.canary)
         self._manager = ManagerObject(
             access,
             reconciler=service.reconciler,
@@ -227,7 +229,7 @@ class Orchestrator:
         _show_start("reading the store")
         await service.open()
         await service.look_for_other_host()
-        beside = (self._account, self._permissions, self._store, self._blocklist)
+        beside = (self._account, self._permissions, self._store, self._blocklist, self._canary)
         self._bus.export(names.MANAGER_PATH, self._manager, *beside)
         self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)

@@ -215,6 +215,10 @@ class SystemdRunner:
         """See `Runner`."""
         return await self.workers.tell(announcement)
 
+    async def announce(self, mesh: str, announcement: Announcement) -> None:
+        """See `Runner`."""
+        await self.workers.call(mesh, announcement)
+
     async def forget_user(self, user: int) -> frozenset[str]:
         """See `Runner`."""
         return await self.workers.forget_user(user)

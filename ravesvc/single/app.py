@@ -68,7 +68,9 @@ class App:
             settings, parent=self._parent, session=lambda: self._service.account.session, commands=commands
         )
         # The name differs from that of a service on the same machine, since both must not run with one account.
-        service = self._service = BotService(settings, self._runner, this_host("-single"), self._read_edits)
+        service = self._service = BotService(
+            settings, self._runner, this_host("-single"), commands.directory, self._read_edits
+        )
         show_titles(service.reconciler.title)
         service.changed.connect(self._changed)
         service.round_ended.connect(self._round_ended)

@@ -10,6 +10,7 @@ from ravesvc.bot.backend import Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.common.picture import Picture
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.common.video import Video
 from ravesvc.config.advice import FOR_ONE_PROCESS
 from ravesvc.config.worker_settings import Session
@@ -59,6 +60,10 @@ class LocalParent:
     async def entry_points(self) -> list[EntryPoint]:
         """See `ParentApi`."""
         return list(self._requests.entry_points)
+
+    async def tried_plugins(self) -> list[FileVersion]:
+        """See `ParentApi`."""
+        return self._requests.tried_plugins(self._mesh)
 
     async def session(self) -> Session:
         """See `ParentApi`."""

@@ -208,6 +208,10 @@ class TaskRunner:
         done = sum(task.done() and task.result() for task in tasks)
         return done, len(tasks) - done
 
+    async def announce(self, mesh: str, announcement: Announcement) -> None:
+        """See `Runner`."""
+        await self._worker(mesh).refresh(announcement)
+
     async def forget_user(self, user: int) -> frozenset[str]:
         """See `Runner`."""
         workers = [bot.worker for bot in self._bots.values() if bot.worker]

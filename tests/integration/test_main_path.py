@@ -74,7 +74,7 @@ def test_discover_at_once(site: Site) -> None:
 
 def test_the_objects_are_as_the_contract_says(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
-    nouns = ("Manager", "Account", "Permissions", "Store", "Blocklist")
+    nouns = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Canary")
     described = [(names.MANAGER_PATH, f"{names.BUS_NAME}.{noun}") for noun in nouns]
     for path, name in (*described, (names.mesh_path(mesh), names.MESH_INTERFACE)):
         live = site.sh(f"busctl introspect --xml-interface {names.BUS_NAME} {path}")

@@ -41,7 +41,8 @@ def printed(command: str) -> str:
 def restart(site: Site, meshes: list[str]) -> None:
     """Service and bots."""
     connections = site.control.connections()
-    site.sh("systemctl restart rave-orchestrator 'rave-mesh@*'")
+    # Else systemd refuses the seventh start of a bot within minutes, all tests of this file together.
+    site.sh("systemctl reset-failed 'rave-mesh@*'; systemctl restart rave-orchestrator 'rave-mesh@*'")
     site.control.wait(reconnected=connections)
     for mesh in meshes:
         # Until the service has told it the permissions it runs no command.

@@ -72,7 +72,7 @@ class Parent(BotService):
             patch.object(service, "StartPolicy", partial(StartPolicy, clock=clocks.monotonic, wall=clocks.wall)),
             patch.object(service, "RaveClient", partial(RaveClient, clock=clocks.monotonic)),
         ):
-            super().__init__(settings, runner, _HOST)
+            super().__init__(settings, runner, _HOST, settings.state_path.with_name("commands.d"))
         self.rave._new_api = lambda *_args: RaveApi(rave, process.cross)  # type: ignore[method-assign,return-value,assignment]
         for part in (self.reconciler.health, self.reconciler._exit_policy, self.reconciler.reports):
             part._now = clocks.monotonic

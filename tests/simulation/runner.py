@@ -170,6 +170,10 @@ class SimulatedRunner:
         """See `Runner`."""
         return len(self._runs), 0
 
+    async def announce(self, mesh: str, announcement: Announcement) -> None:
+        """See `Runner`."""
+        await self._asked(mesh)
+
     async def forget_user(self, user: int) -> frozenset[str]:
         """See `Runner`."""
         return frozenset(self._runs)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ravesvc import names
+from ravesvc.bot.last_step import LastStep
 from ravesvc.bus import Bus, SignalMessage
 from ravesvc.config.worker_options import Servers, Tls
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session
@@ -46,8 +47,13 @@ class BotUnderTest:
         self.mesh = mesh
         self.stopped = asyncio.Event()
         self.heard: list[tuple[Any, ...]] = []
+        last_step = LastStep(b"", lambda what, where: None)
         self.worker = Worker(
-            mesh, settings_for(served, attempts_allowed), EDITION, session, partial(BusLink, secrets={})
+            mesh,
+            settings_for(served, attempts_allowed),
+            EDITION,
+            session,
+            partial(BusLink, secrets={}, last_step=last_step),
         )
         self.running: asyncio.Task[ExitStatus]
 

@@ -41,6 +41,7 @@ class FakeParent(Interface):
         self.pause_usec = 0
         self.session = session
         self.entry_points: list[list[str]] = []
+        self.tried_plugins: list[list[str]] = []
         self.failures: dict[str, RaveError] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.videos: list[Video] = []
@@ -102,6 +103,10 @@ class FakeParent(Interface):
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> Any:
         return await self._answer(call, value=list(self.entry_points))
+
+    @method(returns={"files": "a(ss)"})
+    async def get_tried_plugins(self, call: Call) -> Any:
+        return await self._answer(call, value=list(self.tried_plugins))
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> Any:

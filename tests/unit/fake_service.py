@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from ravesvc.bus.message import default_value
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
+from ravesvc.orchestrator.dbus.canary import CanaryObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
@@ -87,6 +88,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.set_status()
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
+        self.canary_ends = ("in-force", "")
         self.meshes: list[list[str]] = []
         self.users: list[list[Any]] = []
         self.more = 0
@@ -245,6 +247,21 @@ class FakePermissionsObject(FakeObject, declared=PermissionsObject):
         return self.manager.changed
 
 
+class FakeCanaryObject(FakeObject, declared=CanaryObject):
+    """The canary beside it."""
+
+    def __init__(self, manager: FakeManagerObject) -> None:
+        super().__init__(allow_all)
+        self.manager = manager
+        self.set(State="none")
+
+    async def try_(self, meshes: list[str], hold_usec: int) -> None:
+        self.manager.later(self._finish(*self.manager.canary_ends))
+
+    async def _finish(self, state: str, reason: str) -> None:
+        self.emit("Finished", state, reason)
+
+
 class FakeStoreObject(FakeObject, declared=StoreObject):
     """The store beside it."""
 
@@ -354,7 +371,7 @@ async def tell_cancelled(manager: FakeManagerObject) -> None:
 
 
 class FakeService:
-    """The manager under the service's name. `do` runs a function in its loop."""
+    """The manager under the service's name."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -369,12 +386,24 @@ class FakeService:
         self.manager = FakeManagerObject()
         self.blocklist = FakeBlocklistObject(self.manager)
         beside = (self.manager.account, FakePermissionsObject(self.manager), FakeStoreObject(self.manager))
-        self.bus.export(names.MANAGER_PATH, self.manager, *beside, self.blocklist)
+        self.canary = FakeCanaryObject(self.manager)
+        self.bus.export(names.MANAGER_PATH, self.manager, *beside, self.blocklist, self.canary)
         await self.bus.request_name(names.BUS_NAME)
         self._started.set()
         await self._stop.wait()
         await until(lambda: not self.manager.background)
         await self.bus.close()
+
+    def show_canary(
+        self, state: str, reason: str = "", files: Sequence[Sequence[str]] = (("greet.py", "a", ""),)
+    ) -> None:
+        """Let the canary be, or have been, about these files in two meshes."""
+
+        async def show() -> None:
+            meshes, when = ["a", "b"], WHEN_US
+            self.canary.set(State=state, Reason=reason, Files=files, Meshes=meshes, Began=when, Ends=when)
+
+        asyncio.run_coroutine_threadsafe(show(), self._loop).result()
 
     def stop(self) -> None:
         if self._thread.is_alive():

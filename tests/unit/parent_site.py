@@ -16,6 +16,7 @@ from ravesvc.bus import Bus, Interface
 from ravesvc.config import rave_yaml
 from ravesvc.orchestrator import app as program
 from ravesvc.orchestrator.dbus.account import AccountObject
+from ravesvc.orchestrator.dbus.canary import CanaryObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.permissions import PermissionsObject
 from ravesvc.orchestrator.dbus.store import StoreObject
@@ -25,7 +26,13 @@ from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_systemd import FakeSystemd, systemd_on
 from tests.unit.simulator_server import Served
 
-OPERATORS: tuple[type[Interface], ...] = (ManagerObject, AccountObject, PermissionsObject, StoreObject)
+OPERATORS: tuple[type[Interface], ...] = (
+    ManagerObject,
+    AccountObject,
+    PermissionsObject,
+    StoreObject,
+    CanaryObject,
+)
 LOGIN_NEEDED = "a login is needed: run ravectl login"
 
 

@@ -76,7 +76,7 @@ def test_the_files_say_what_objects_say(run: Run, bus_address: str, tmp_path: Pa
             live |= await introspected(other, service, names.mesh_path(MESH))
             ours = {name: element for name, element in live.items() if name.startswith(names.BUS_NAME)}
             assert ours == {name: written[name] for name in ours}
-            assert ours.keys() == written.keys() - FOR_BOTS - {names.BLOCKLIST_INTERFACE}
+            assert ours.keys() == written.keys() - FOR_BOTS - {names.BLOCKLIST_INTERFACE, names.CANARY_INTERFACE}
 
     run(body())
 

@@ -28,6 +28,7 @@ INTERFACES_WITH_METHODS = {
     names.PERMISSIONS_INTERFACE,
     names.STORE_INTERFACE,
     names.BLOCKLIST_INTERFACE,
+    names.CANARY_INTERFACE,
 }
 STANDARD_INTERFACES = {
     f"org.freedesktop.DBus.{name}" for name in ("Introspectable", "ObjectManager", "Peer", "Properties")

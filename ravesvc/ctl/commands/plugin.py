@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ravesvc import names
+from ravesvc.common.text import count
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.exit_status import Exit
@@ -37,7 +39,7 @@ def _list(service: Service, _: argparse.Namespace) -> Exit:
 
     Each line has a file or package, its version, in how many meshes it is in force, and its commands. The version of
     a file is a digest of its content: two lines for one file say that some bots have not loaded the new one. Mistakes
-    are shown on standard error, and the exit status is then 1.
+    are shown on standard error, and the exit status is then 1. What is tried in some meshes first is shown, too.
 
     Example:
         ravectl plugin list
@@ -48,7 +50,37 @@ def _list(service: Service, _: argparse.Namespace) -> Exit:
         output.print_table(["PLUGIN", "VERSION", "MESHES", "COMMANDS"], rows)
     else:
         output.print_line("No bot has loaded a plugin.")
+    if canary := _canary(service.properties(names.MANAGER_PATH, names.CANARY_INTERFACE)):
+        output.print_line(canary)
     return print_errors(status)
+
+
+def _canary(canary: Mapping[str, Any]) -> str:
+    """What is tried, or has failed, in one sentence; empty for nothing."""
+    files = ", ".join(name for name, *_ in canary["Files"])
+    match canary["State"]:
+        case "trying":
+            (until,) = output.date_column([canary["Ends"]])
+            return f"{files}: tried in {count(len(canary['Meshes']), 'mesh')} until {until}."
+        case "in-force":
+            return f"{files}: in force in all meshes. As root, run ravectl refresh to move the new files there."
+        case "failed":
+            (when,) = output.date_column([canary["Began"]])
+            return f"{files}: tried on {when}, and withdrawn: {canary['Reason']}"
+    return ""
+
+
+@GROUP.service_command("withdraw")
+def _withdraw(service: Service, _: argparse.Namespace) -> None:
+    """End the trial of new versions of plugins: all bots use the former ones again.
+
+    `ravectl refresh --canary` begins one. The new files stay in /etc/rave/commands.d/canary.
+
+    Example:
+        ravectl plugin withdraw
+    """
+    service.call("Withdraw", interface=names.CANARY_INTERFACE)
+    output.print_line("All bots have the former versions.")
 
 
 @GROUP.local_command("check", _FILES)

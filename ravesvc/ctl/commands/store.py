@@ -10,11 +10,12 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.common.text import count
-from ravesvc.ctl.arguments import USER, YES
+from ravesvc.ctl.arguments import USER, YES, span, word
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.command import Argument, CommandGroup, Commands
 from ravesvc.ctl.commands import plugin
 from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
 
@@ -26,12 +27,23 @@ _MAX_IMPORT_BYTES = 48 * 1024 * 1024
 COMMANDS = Commands()
 GROUP = CommandGroup("store", "Save, replace and see what the service remembers.")
 
+# As the help of --for says.
+_HOLD_USEC = 600_000_000
+_CANARY = Argument(
+    "--canary",
+    action="append",
+    type=word,
+    metavar="MESH",
+    help="try new versions of plugins in this mesh first; may be given several times",
+)
+_FOR = Argument("--for", dest="hold", type=span, metavar="TIME", help="how long to try them (default: 10min)")
+_NO_BLOCK = Argument("--no-block", action="store_true", help="do not wait for the end of the trial")
 _EXPORT_FILE = Argument("file", nargs="?", default=_STREAM, metavar="FILE", help="standard output if missing or -")
 _IMPORT_FILE = Argument("file", metavar="FILE", help="standard input if -")
 
 
-@COMMANDS.service_command("refresh")
-def _refresh(service: Service, _: argparse.Namespace) -> Exit:
+@COMMANDS.service_command("refresh", _CANARY, _FOR, _NO_BLOCK)
+def _refresh(service: Service, options: argparse.Namespace) -> Exit:
     """Read the store and plugins again, in the service and in all bots.
 
     All bots load the files in /etc/rave/commands.d again, see rave-mesh(8), and ravectl lists the files and packages
@@ -39,9 +51,25 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     credentials file. Mistakes in plugins are shown on standard error, and the exit status is then 1; all else is done
     nevertheless.
 
+    With --canary only the bots in the meshes that you name load plugins, and they alone use the files in
+    /etc/rave/commands.d/canary in place of those of the same name in /etc/rave/commands.d. If none of their commands,
+    handlers and processes fails for ten minutes, or for the TIME of --for, all bots get them, and ravectl, if root
+    runs it, moves the files to /etc/rave/commands.d. At the first failure the bots go back to the former versions,
+    and the exit status is 1. No bot leaves its room for any of that. Ctrl-C, as --no-block, leaves it to the service.
+
     Example:
         ravectl refresh
+        ravectl refresh --canary "Film night" --for 30min
     """
+    if options.canary:
+        return _try_first(service, options)
+    if options.hold or options.no_block:
+        raise RaveError(Code.INVALID_ARGUMENT, "--for and --no-block are for --canary alone")
+    return _read_again(service)
+
+
+def _read_again(service: Service) -> Exit:
+    _move_canary_files(service)
     output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
     for source in sorted({source for source, *_ in status["Plugins"]}):
@@ -49,6 +77,25 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     if not status["Plugins"]:
         output.print_line("No bot has loaded a plugin.")
     return plugin.print_errors(status)
+
+
+def _try_first(service: Service, options: argparse.Namespace) -> Exit:
+    # Imported here because no other command needs it.
+    from ravesvc.ctl.operations.canary_run import CanaryRun
+
+    meshes = [mesh_lookup.find(service, mesh) for mesh in options.canary]
+    run = CanaryRun(service, meshes, options.hold or _HOLD_USEC)
+    ended = service.run(run.begin() if options.no_block else run.complete())
+    return _read_again(service) if ended is None else ended
+
+
+def _move_canary_files(service: Service) -> None:
+    """If a canary has gone well, put its files in the place of the former versions."""
+    from ravesvc.ctl.operations import canary_files
+
+    canary = service.properties(names.MANAGER_PATH, names.CANARY_INTERFACE)
+    if canary["State"] == "in-force":
+        canary_files.move(Path(names.COMMANDS_DIRECTORY), canary["Files"])
 
 
 @COMMANDS.service_command("forget", USER)

@@ -84,6 +84,11 @@ class BackendObject(Interface):
         """What installed packages offer as commands: name, module and version, by module."""
         return [[*each] for each in self._requests.entry_points]
 
+    @method(returns={"files": "a(ss)"})
+    async def get_tried_plugins(self, call: Call) -> list[list[str]]:
+        """The new versions of plugins that the caller's room tries: name of the file, and digest of its content."""
+        return [[*each] for each in self._requests.tried_plugins(await self._workers.mesh_of(call.sender))]
+
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:
         """device_id (s), ssaid (s), user_id (t), auth_token (s).

@@ -29,7 +29,8 @@ def check(data: bytes) -> None:
     understood = 0
     for question in (
         parent.admins(), parent.permissions(), parent.ignored_users(), parent.connect_advice(), parent.chat_form(),
-        parent.entry_points(), parent.session(), parent.add_admin(1, 2), parent.refresh(1), parent.relogin(1),
+        parent.entry_points(), parent.tried_plugins(), parent.session(),
+        parent.add_admin(1, 2), parent.refresh(1), parent.relogin(1),
         parent.search_videos(1, "x"), parent.look_up_video(1, "x"), parent.read_document("x"),
         parent.read_history("x", 1), parent.forget_user(1),
     ):  # fmt: skip

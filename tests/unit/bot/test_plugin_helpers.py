@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.bot import plugin_helpers, plugins
+from ravesvc.bot import plugin_helpers
 from ravesvc.bot.command import Registry
 from ravesvc.bot.plugin_helpers import find, read_helpers
 from ravesvc.bot.plugins import PluginLoader, Sources
+from ravesvc.common import plugin_files
 from ravesvc.errors import RaveError
 from ravesvc.testing import FakeRoom
 
@@ -64,7 +65,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
+    monkeypatch.setattr(plugin_files, "ROOT_UID", os.getuid())
     directory = tmp_path / "commands.d"
     directory.mkdir(mode=0o755)
     yield Site(directory)

@@ -42,7 +42,7 @@ async def join(event):
 
 @command("later", "Tells one later.")
 async def later(context):
-    await asyncio.sleep(60)
+    await asyncio.sleep(30)
     await context.reply(greeting.of(context))
 """
 DEFAULTS = "['Welcome!', 90.0, 5, 0.5, False, 'red']"
@@ -110,7 +110,7 @@ async def test_a_command_that_runs_reads_the_value_of_that_moment(welcome: Path)
         room.load(welcome)
         await room.say("?later", user="Bob")
         await room.say("?settings welcome.greeting Hi")
-        assert await room.run_for(61) == ["Hi"]
+        assert await room.run_for(31) == ["Hi"]
 
 
 @pytest.mark.parametrize("text", ['"99"', '"x"', '""', "7", "null", '["7"]', '"' + "9" * 501 + '"'])
@@ -249,7 +249,7 @@ def test_what_can_not_work_is_refused_with_its_line(tmp_path: Path, declared: st
     file = tmp_path / "own.py"
     text = "from typing import Literal\nfrom ravesvc.commands import Member, setting\n"
     with pytest.raises(RaveError) as error:
-        plugins.execute(file, f"{text}setting({declared})\n".encode(), {})
+        plugins.FileWithHelpers(file, f"{text}setting({declared})\n".encode(), {}).execute({})
     assert str(error.value).startswith(f"{file}, line 3: ")
     assert words in str(error.value)
 
@@ -266,7 +266,7 @@ def test_what_can_not_work_is_refused_with_its_line(tmp_path: Path, declared: st
 def test_a_file_whose_settings_can_not_be_named_is_refused(tmp_path: Path, name: str, words: str) -> None:
     content = b'from ravesvc.commands import setting\nsetting("x", "It", default=1)\n'
     with pytest.raises(RaveError) as error:
-        plugins.execute(tmp_path / name, content, {})
+        plugins.FileWithHelpers(tmp_path / name, content, {}).execute({})
     assert ", line 2: " in str(error.value)
     assert words in str(error.value)
 
@@ -274,24 +274,24 @@ def test_a_file_whose_settings_can_not_be_named_is_refused(tmp_path: Path, name:
 def test_two_settings_of_one_name_are_refused(tmp_path: Path) -> None:
     lines = ["from ravesvc.commands import setting", *['setting("{}", "It", default=1)'] * 2]
     with pytest.raises(RaveError, match="line 3: the setting x is declared twice"):
-        plugins.execute(tmp_path / "own.py", "\n".join(lines).format("x", "X").encode(), {})
+        plugins.FileWithHelpers(tmp_path / "own.py", "\n".join(lines).format("x", "X").encode(), {}).execute({})
 
 
 def test_a_file_has_so_many_settings(tmp_path: Path) -> None:
     lines = ["from ravesvc.commands import setting", *(f'setting("x{n}", "It", default={n})' for n in range(17))]
     with pytest.raises(RaveError, match="line 18: a file has at most 16 settings"):
-        plugins.execute(tmp_path / "own.py", "\n".join(lines).encode(), {})
-    registry = plugins.execute(tmp_path / "own.py", "\n".join(lines[:-1]).encode(), {})
+        plugins.FileWithHelpers(tmp_path / "own.py", "\n".join(lines).encode(), {}).execute({})
+    registry = plugins.FileWithHelpers(tmp_path / "own.py", "\n".join(lines[:-1]).encode(), {}).execute({})
     assert [each.name for each in registry.settings][-1] == "own.x15"
 
 
 def test_settings_of_one_plugin_belong_to_one_file(tmp_path: Path, welcome: Path) -> None:
-    taken = plugins.execute(welcome, welcome.read_bytes(), built_in_commands().owners()).owners()
+    taken = plugins.FileWithHelpers(welcome, welcome.read_bytes(), {}).execute(built_in_commands().owners()).owners()
     (tmp_path / "more").mkdir()
     second = shutil.copy(welcome, tmp_path / "more/Welcome.py")
     commands = {key: owner for key, owner in taken.items() if key.startswith("settings ")}
     with pytest.raises(RaveError) as error:
-        plugins.execute(second, second.read_bytes(), commands)
+        plugins.FileWithHelpers(second, second.read_bytes(), {}).execute(commands)
     assert str(error.value) == (
         f"{second}, line 6: there are settings of welcome already: they belong to {welcome}"
         " (give one of the files another name)"

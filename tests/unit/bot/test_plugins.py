@@ -19,6 +19,8 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import EventKind
 from ravesvc.bot.plugins import PluginLoader, Sources, load_file
+from ravesvc.common import plugin_files
+from ravesvc.common.plugin_files import FileVersion
 
 Run = Callable[[Any], Any]
 
@@ -86,8 +88,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    assert plugins._ROOT_UID == 0
-    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
+    assert plugin_files.ROOT_UID == 0
+    monkeypatch.setattr(plugin_files, "ROOT_UID", os.getuid())
     forget()
     yield Site(tmp_path)
     forget()
@@ -118,6 +120,91 @@ def test_a_version_is_named_with_its_commands(site: Site) -> None:
     site.write("greet.py", GREET)
     site.read()
     assert site.own.loaded == first
+
+
+def try_next(site: Site, name: str, text: str) -> FileVersion:
+    """A new version of a file, as an operator puts it where it is tried."""
+    new = site.directory / plugin_files.CANARY_DIRECTORY
+    new.mkdir(exist_ok=True)
+    file = new / name
+    file.write_text(text)
+    file.chmod(0o644)
+    return plugin_files.described(file)
+
+
+def test_a_version_that_is_tried_takes_the_place_of_the_file(site: Site) -> None:
+    site.write("greet.py", GREET)
+    version = try_next(site, "greet.py", say("greet", "Says hi."))
+    asyncio.run(site.own.read([]))
+    assert site.description("greet") == "Greets the user who asks.", "none is tried"
+    asyncio.run(site.own.read([], [version]))
+    assert site.description("greet") == "Says hi."
+    assert [each.source for each in site.own.loaded] == [f"{site.directory}/greet.py"]
+    asyncio.run(site.own.read([]))
+    assert site.description("greet") == "Greets the user who asks."
+    assert site.errors == []
+
+
+def test_root_moves_a_version_that_is_tried_and_it_goes_on_as_it_is(site: Site) -> None:
+    site.write("greet.py", GREET)
+    version = try_next(site, "greet.py", say("greet", "Says hi."))
+    asyncio.run(site.own.read([], [version]))
+    before = site.registry.get("greet")
+    (site.directory / "canary/greet.py").replace(site.directory / "greet.py")
+    for tried in [version], []:
+        asyncio.run(site.own.read([], tried))
+        assert site.registry.get("greet") is before
+    assert site.errors == []
+
+
+def test_a_file_may_be_new(site: Site) -> None:
+    version = try_next(site, "greet.py", GREET)
+    asyncio.run(site.own.read([], [version]))
+    assert site.description("greet") == "Greets the user who asks."
+    asyncio.run(site.own.read([]))
+    assert site.registry.get("greet") is None
+
+
+def test_a_file_that_plugins_import_may_be_tried(site: Site) -> None:
+    imports = "from _words import DESCRIPTION\nfrom ravesvc.commands import command\n"
+    handler = '@command("greet", DESCRIPTION)\nasync def greet(context): ...\n'
+    site.write("greet.py", imports + handler)
+    site.write("_words.py", "DESCRIPTION = 'Greets.'\n")
+    version = try_next(site, "_words.py", "DESCRIPTION = 'Says hi.'\n")
+    for tried, description in ([], "Greets."), ([version], "Says hi."), ([], "Greets."):
+        asyncio.run(site.own.read([], tried))
+        assert site.description("greet") == description
+    assert site.errors == []
+
+
+def test_only_the_version_that_was_begun_with_is_tried(site: Site) -> None:
+    site.write("greet.py", GREET)
+    version = try_next(site, "greet.py", say("greet", "Says hi."))
+    try_next(site, "greet.py", say("greet", "Says something else."))
+    asyncio.run(site.own.read([], [version]))
+    assert site.description("greet") == "Greets the user who asks."
+    assert site.errors == ["canary/greet.py: it has changed since it is tried (begin anew)"]
+    (site.directory / "canary/greet.py").unlink()
+    asyncio.run(site.own.read([], [version]))
+    assert site.errors == ["canary/greet.py: it can't be read: No such file or directory"]
+
+
+def test_a_version_that_is_tried_has_to_be_roots(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write("greet.py", GREET)
+    version = try_next(site, "greet.py", say("greet", "Says hi."))
+    (site.directory / "canary/greet.py").chmod(0o666)
+    asyncio.run(site.own.read([], [version]))
+    assert site.description("greet") == "Greets the user who asks."
+    assert site.errors == ["canary/greet.py: others than root may write it (chmod go-w)"]
+
+
+def test_a_version_that_does_not_load_is_named_and_the_former_one_stays(site: Site) -> None:
+    site.write("greet.py", GREET)
+    asyncio.run(site.own.read([]))
+    version = try_next(site, "greet.py", GREET + "\nnonsense(\n")
+    asyncio.run(site.own.read([], [version]))
+    assert site.errors == ["canary/greet.py, line 10: SyntaxError: '(' was never closed"]
+    assert site.description("greet") == "Greets the user who asks."
 
 
 def test_what_a_bot_tells_of_its_plugins_fits_into_a_message(site: Site) -> None:
@@ -284,7 +371,7 @@ def test_a_file_of_somebody_else_is_refused(site: Site, monkeypatch: pytest.Monk
         found[stat.ST_UID] += 1
         return os.stat_result(found)
 
-    monkeypatch.setattr(plugins.os, "fstat", fstat)
+    monkeypatch.setattr(plugin_files.os, "fstat", fstat)
     assert site.read() == []
     assert site.errors == ["greet.py: it does not belong to root (chown root)"]
 
@@ -316,7 +403,7 @@ def test_a_file_that_may_not_be_read_is_told_with_the_mend(site: Site, monkeypat
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(plugins.os, "open", refuse)
+    monkeypatch.setattr(plugin_files.os, "open", refuse)
     assert site.read() == []
     assert site.errors == ["greet.py: it can't be read: Permission denied (chmod go+rX)"]
 
@@ -502,7 +589,7 @@ def test_what_the_surrounding_program_has_registered_comes_first_and_stays(site:
 def test_files_of_whoever_runs_the_bots_for_nobody_else_are_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid() + 1)
+    monkeypatch.setattr(plugin_files, "ROOT_UID", os.getuid() + 1)
     site.own = site.loader(Sources(site.directory))
     site.write("hail.py", say("hail", "Hails."))
     assert site.read() == []

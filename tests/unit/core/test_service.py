@@ -23,7 +23,7 @@ def service_with(settings: Config) -> BotService:
 
     commands = Sources(settings.state_path.parent, frozenset(), ())
     runner = TaskRunner(settings, parent=unused, session=lambda: None, commands=commands)
-    return BotService(settings, runner, this_host())
+    return BotService(settings, runner, this_host(), Path("/nonexistent"))
 
 
 def in_force(service: BotService) -> dict[str, object]:

@@ -151,7 +151,7 @@ async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
         assert bot.returncode == ExitStatus.STOPPED, errors.decode()
         assert (await in_thread(served.control.mesh, mesh))["ended"][-1]["code"] == 1000
         assert served.session.auth_token not in errors.decode()
-    assert manager.said[0] == "READY=1"
+    assert manager.said[:4] == ["FDSTORE=1", "FDNAME=plugins", "FDPOLL=0", "READY=1"]
     lines = diary.read_text().splitlines()
     ready = lines.index("notify")
     late = [line for line in lines[ready:] if line.startswith("import ")]

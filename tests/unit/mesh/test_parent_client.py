@@ -11,6 +11,7 @@ from ravesvc import names
 from ravesvc.bot.backend import Backend, Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
 from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_client as backend_module
@@ -33,6 +34,7 @@ CALLS: dict[str, Callable[[ParentClient], Awaitable[Any]]] = {
     "GetPermissions": lambda parent: parent.permissions(),
     "GetCredentials": lambda parent: parent.session(),
     "GetEntryPoints": lambda parent: parent.entry_points(),
+    "GetTriedPlugins": lambda parent: parent.tried_plugins(),
     "AddAdmin": lambda parent: parent.add_admin(1, 2),
     "RemoveAdmin": lambda parent: parent.remove_admin(1, 2),
     "GetChatForm": lambda parent: parent.chat_form(),
@@ -110,6 +112,8 @@ async def test_what_the_parent_knows_is_read(bus_address: str) -> None:
             EntryPoint("greet", "greetings", "1.0"),
             EntryPoint("sing", "songs", ""),
         ]
+        fake.tried_plugins = [["greet.py", "aa"]]
+        assert await parent.tried_plugins() == [FileVersion("greet.py", "aa")]
 
 
 async def test_videos_and_pictures_are_read(bus_address: str) -> None:
@@ -279,6 +283,10 @@ def parent_saying(signature: str, *values: Any) -> Interface:
         async def get_entry_points(self, call: Call) -> Any:
             return values[0] if len(values) == 1 else values
 
+        @method(returns=returns)
+        async def get_tried_plugins(self, call: Call) -> Any:
+            return values[0] if len(values) == 1 else values
+
         @method(returns=returns, takes={"actor": "t", "user": "t"})
         async def add_admin(self, call: Call, actor: int, user: int) -> Any:
             return values[0] if len(values) == 1 else values
@@ -349,6 +357,8 @@ NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id"
         ("GetEntryPoints", "s", ["greetings"]),
         ("GetEntryPoints", "a(ss)", [[["greet", "greetings"]]]),
         ("GetEntryPoints", "a(ssu)", [[["greet", "greetings", 1]]]),
+        ("GetTriedPlugins", "as", [["greet.py"]]),
+        ("GetTriedPlugins", "a(ss)", [[["../greet.py", "aa"]]]),
         ("AddAdmin", "u", [1]),
         ("AddAdmin", "b b", [True, True]),
         ("Refresh", "u", [1]),

@@ -12,6 +12,7 @@ import pytest
 from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync as sync_module
@@ -25,6 +26,7 @@ Run = Callable[[Any], Any]
 
 ADMINS, PERMISSIONS, IGNORED, CREDENTIALS, COMMANDS = Announcement
 MODULES = [EntryPoint("greet", "greetings", "1.0")]
+TRIED = [FileVersion("greet.py", "aa")]
 AWAY = RaveError(Code.NOT_RUNNING, "nobody answers")
 
 
@@ -78,6 +80,9 @@ class Parent(ParentClient):
     async def entry_points(self) -> list[EntryPoint]:
         return list(await self._give(COMMANDS))
 
+    async def tried_plugins(self) -> list[FileVersion]:
+        return TRIED
+
 
 class BotUnderTest:
     """What a worker applies."""
@@ -89,6 +94,7 @@ class BotUnderTest:
         self.ignored: frozenset[int] | None = None
         self.session: Session | None = None
         self.commands: list[list[EntryPoint]] = []
+        self.tried: list[FileVersion] = []
         self.sync = ParentSync(
             self.parent,
             announce=self._announce,
@@ -110,8 +116,9 @@ class BotUnderTest:
     def _use_session(self, session: Session) -> None:
         self.session = session
 
-    async def _use_commands(self, modules: list[EntryPoint]) -> None:
+    async def _use_commands(self, modules: list[EntryPoint], tried: list[FileVersion]) -> None:
         self.commands.append(modules)
+        self.tried = tried
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.bot import plugins
+from ravesvc.common import plugin_files
 from ravesvc.mesh import parent_sync
 from ravesvc.names import Announcement
 from tests.unit.bot_under_test import BotUnderTest, ask, bot_of
@@ -25,7 +25,7 @@ GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_address: str) -> Iterator[Path]:
     """Where plugins are."""
-    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
+    monkeypatch.setattr(plugin_files, "ROOT_UID", os.getuid())
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)

@@ -90,6 +90,7 @@ async def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_co
             ("GetEntryPoints",),
             ("GetIgnoredUsers",),
             ("GetPermissions",),
+            ("GetTriedPlugins",),
             ("ReadDocument", "settings"),
         ]
         assert not served.simulator.world.mesh(mesh).peers

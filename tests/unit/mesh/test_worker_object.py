@@ -10,6 +10,7 @@ import pytest
 from ravesvc import names
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Registry
+from ravesvc.bot.last_step import LastStep
 from ravesvc.bot.registration import registering
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
@@ -221,7 +222,11 @@ async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
         chat_form="",
     )
 
-    link = BusLink(SimpleNamespace(mesh=MESH, on_new_peer=lambda: None, status=lambda: status), {})  # type: ignore[arg-type]
+    link = BusLink(
+        SimpleNamespace(mesh=MESH, on_new_peer=lambda: None, status=lambda: status),
+        {},
+        LastStep(b"", lambda what, where: None),
+    )  # type: ignore[arg-type]
     texts = [each.value for each in link._status().values() if each.signature == "s"]
     assert sorted(map(len, texts)) == [0, 300, 300, 300]
 

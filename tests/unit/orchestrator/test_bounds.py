@@ -51,6 +51,7 @@ BOUNDS = {
     "GetConnectAdvice": Bound(),
     "GetChatForm": Bound(),
     "GetEntryPoints": Bound(),
+    "GetTriedPlugins": Bound(),
     "GetCredentials": Bound(),
     # One login is under way at most, and this begins none.
     "LoginEnded": Bound(),

@@ -181,6 +181,7 @@ def test_hints_name_no_command_that_only_the_service_has() -> None:
         "worker_settings",
         "state_directory",
         "manual_override",
+        "canary",
         "rolling_restart",
         "options",
         "worker_options",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ravesvc import names
 from ravesvc.bus import Variant
+from ravesvc.common import plugin_files
 from ravesvc.ctl.commands import plugin
 from ravesvc.ctl.main import main
 from tests.unit.fake_service import FakeManagerObject, FakeService
 
+MESH = "11111111-2222-4333-8444-555555555555"
 PLUGIN = """
 from ravesvc.commands import command
 
@@ -122,3 +126,79 @@ def test_root_gives_up_its_rights_before_a_file_is_executed(tmp_path: Path) -> N
     assert done.returncode == 1
     assert done.stdout == "(65534, 65534, 65534) []\n"
     assert "line 3: PermissionError" in done.stderr
+
+
+@pytest.fixture
+def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    fake = FakeService(bus_address)
+    fake.manager.meshes = [[MESH, "A film", "connected", "/"]]
+    fake.manager.set_status()
+    yield fake
+    fake.stop()
+
+
+def test_what_is_tried_is_listed(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    for state, told in (
+        ("trying", r"greet.py: tried in 2 meshes until 20..-..-.. ..:.. UTC\."),
+        ("in-force", r"greet.py: in force in all meshes. As root, run ravectl refresh"),
+        ("failed", r"greet.py: tried on 20..-..-.. ..:.. UTC, and withdrawn: it has crashed"),
+    ):
+        service.show_canary(state, "it has crashed" if state == "failed" else "")
+        assert main(["plugin", "list"]) == 0
+        assert re.search(told, capsys.readouterr().out)
+
+
+def test_a_trial_is_withdrawn(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "withdraw"]) == 0
+    assert service.manager.asked == ["Withdraw"]
+    assert capsys.readouterr().out == "All bots have the former versions.\n"
+
+
+def test_a_trial_that_goes_well_ends_in_a_refresh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["refresh", "--canary", "film", "--canary", MESH[:5], "--for", "90s"]) == 0
+    assert service.manager.asked == [("Try", [MESH, MESH], 90_000_000), "Refresh", "GetStatus"]
+    out = capsys.readouterr().out
+    assert "Nothing has failed: all bots have the new versions.\n" in out
+    assert "Read again: " in out
+
+
+def test_a_trial_that_fails_is_a_failure(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    service.manager.canary_ends = ("failed", "greet.py: the command greet failed: KeyError, in mesh x")
+    assert main(["refresh", "--canary", "film"]) == 1
+    assert service.manager.asked == [("Try", [MESH], 600_000_000)]
+    assert "the canary has failed, and all bots have the former versions: greet.py: the command" in (
+        capsys.readouterr().err
+    )
+    service.manager.canary_ends = ("none", "")
+    assert main(["refresh", "--canary", "film"]) == 1
+    assert "an operator has withdrawn it" in capsys.readouterr().err
+
+
+def test_a_trial_may_be_left_to_the_service(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["refresh", "--canary", "film", "--no-block"]) == 0
+    assert service.manager.asked == [("Try", [MESH], 600_000_000)]
+    assert "The canary goes on." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--for", "90s"], ["--no-block"]])
+def test_a_refresh_of_all_has_no_time(
+    service: FakeService, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["refresh", *option]) == 1
+    assert service.manager.asked == []
+    assert "--for and --no-block are for --canary alone" in capsys.readouterr().err
+
+
+def test_a_refresh_moves_the_files_of_a_trial_that_has_gone_well(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path))
+    new = tmp_path / plugin_files.CANARY_DIRECTORY
+    new.mkdir()
+    (new / "greet.py").write_text("new")
+    files = [["greet.py", plugin_files.digest(b"new"), ""]]
+    for state, moved in (("trying", False), ("failed", False), ("none", False), ("in-force", True)):
+        service.show_canary(state, files=files)
+        assert main(["refresh"]) == 0
+        assert (tmp_path / "greet.py").exists() is moved

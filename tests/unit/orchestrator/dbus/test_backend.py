@@ -16,6 +16,7 @@ from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.command_names import FIXED_COMMANDS
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.common.log_fields import LogEvent
+from ravesvc.common.plugin_files import FileVersion
 from ravesvc.common.translation import RemoteText, load, translate
 from ravesvc.common.video import Video
 from ravesvc.config.media_settings import VideoOptions
@@ -78,6 +79,7 @@ READING = [
     "GetConnectAdvice",
     "GetChatForm",
     "GetEntryPoints",
+    "GetTriedPlugins",
     "GetCredentials",
     "LoginEnded",
 ]
@@ -225,6 +227,7 @@ class Site:
             self._refresh,
             pause=lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
             chat_form=lambda mesh: "notification",
+            tried_plugins=lambda mesh: [FileVersion(f"{mesh}.py", "aa")],
         )
         self.requests = requests
         backend = BackendObject(
@@ -294,6 +297,7 @@ async def test_a_bot_learns_what_it_needs_and_no_more(bus_address: str) -> None:
         assert await site.bot.ask("GetEntryPoints") == []
         site.requests.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
         assert await site.bot.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
+        assert await site.bot.ask("GetTriedPlugins") == [[f"{MESH}.py", "aa"]]
 
 
 async def test_a_bot_learns_how_many_attempts_of_earlier_ones_have_failed(bus_address: str) -> None:

@@ -68,7 +68,8 @@ class Range(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{_number(self.low)}-{_number(self.high)}"
+        low, high = _number(self.low), _number(self.high)
+        return f"{low}..{high}" if self.low < 0 else f"{low}-{high}"
 
 
 class Said(NamedTuple):
@@ -488,6 +489,9 @@ def _parameter(handler: str, found: inspect.Parameter, annotation: Any) -> _Para
     if found.kind is found.KEYWORD_ONLY and annotation not in (str, Video):
         text = f"{what} stands after *, so it is the rest of the line: declare it as str or Video"
         raise RaveError(Code.INVALID_ARGUMENT, text)
+    if inspect.iscoroutinefunction(getattr(annotation, "from_word", None)):
+        text = f"{what} has a type whose from_word is a coroutine: write def from_word(cls, word)"
+        raise RaveError(Code.INVALID_ARGUMENT, text, hint="what has to be awaited, the handler does with the word")
     takes_more = annotation in (str, Member, UserId, Video)
     kind = None if takes_more else _kind(annotation)
     if kind is None and not takes_more:

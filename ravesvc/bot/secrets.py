@@ -17,4 +17,4 @@ def handed_over(secrets: Mapping[str, str], name: str) -> str:
     if found := secrets.get(name):
         return found
     text = _("the operator has handed over no secret {name}", name=name[:_MAX_SHOWN_CHARS])
-    raise RaveError(Code.CONFIG, text, hint=_("rave-mesh(8) says how"))
+    raise RaveError(Code.CONFIG, text, hint=_("see rave-mesh(8)"))

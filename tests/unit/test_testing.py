@@ -365,7 +365,7 @@ async def test_plugins_get_what_the_operator_hands_over(tmp_path: Path) -> None:
     async with FakeRoom() as room:
         room.load(tmp_path / "ask.py")
         (said,) = await room.say("?key")
-        assert said.startswith("The operator has handed over no secret ai-key. Rave-mesh(8) says how")
+        assert said.startswith("The operator has handed over no secret ai-key. See rave-mesh(8)")
 
 
 async def test_a_url_that_no_bot_asks_is_refused_here_as_well() -> None:

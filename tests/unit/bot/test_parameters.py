@@ -140,6 +140,7 @@ async def test_words_fill_parameters(tmp_path: Path, signature: str, said: str, 
         ("a: Duration", "999999d", "“999999d” is no time such as 90s or 10min. Write ?it <a>"),
         ("user_name: str, a: int = 1", "", "Write ?it <user name> [a]"),
         ("a: Annotated[int, Range(1, 6)]", "7", "“7” is no number from 1 to 6. Write ?it <1-6>"),
+        ("a: Annotated[int, Range(-5, 6)]", "7", "“7” is no number from -5 to 6. Write ?it <-5..6>"),
         ("a: Annotated[int, Range(1, 6)] = 1", "x", "“x” is no number from 1 to 6. Write ?it [1-6]"),
         (
             "a: Annotated[float, Range(0.5, 1e6)]",
@@ -395,6 +396,20 @@ async def test_the_method_of_a_class_is_refused(tmp_path: Path) -> None:
     async with FakeRoom() as room:
         with pytest.raises(RaveError, match=r"hi is a method: write a function, async def hi\(context\)"):
             room.load(tmp_path / "cog.py")
+
+
+async def test_what_reads_a_word_is_no_coroutine(tmp_path: Path) -> None:
+    text = """
+        class Tag:
+            @classmethod
+            async def from_word(cls, word): ...
+
+        @command("tag", "Says a tag.")
+        async def tag(context, name: Tag): ...
+        """
+    async with FakeRoom() as room:
+        with pytest.raises(RaveError, match="name of tag has a type whose from_word is a coroutine"):
+            load(room, tmp_path, text)
 
 
 async def test_what_an_author_reads_a_word_with_has_as_little_time_as_a_handler(

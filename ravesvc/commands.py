@@ -72,6 +72,7 @@ __all__ = [
     "on_unload",
     "on_user_join",
     "on_user_left",
+    "on_video",
     "registering",
     "setting",
 ]
@@ -264,6 +265,14 @@ def on_message(handler: EventHandler) -> EventHandler:
 def on_reaction(handler: EventHandler) -> EventHandler:
     """Register the decorated `async def handler(event)` for reactions of users to messages; see `event.emoji`."""
     return _on(EventKind.REACTION, handler)
+
+
+def on_video(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for when another video begins, or the video has ended.
+
+    `event.room.playback` is what plays then, or None. What plays when the bot enters the room is no event.
+    """
+    return _on(EventKind.VIDEO, handler)
 
 
 def on_load(handler: EventHandler) -> EventHandler:

@@ -30,7 +30,7 @@ from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.translation import ENGLISH, joined, load
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
-from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
+from ravesvc.room.changes import Change, RoomKnown, RoomState, UsersJoined, UsersLeft, VideoChanged, VideoEnded
 from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
@@ -381,6 +381,8 @@ class Bot:
             except Exception:
                 # A bug in one part must not cost the others a change.
                 log.exception("a watcher failed at %s", type(change).__name__)
+        if isinstance(change, VideoChanged | VideoEnded):
+            self._emit(EventKind.VIDEO, [None])
 
     def on_kicked(self) -> None:
         """Report that the bot was kicked."""
@@ -629,6 +631,8 @@ class Bot:
             unknown_command=unknown.name if unknown else "",
             is_answer=is_answer,
             others=room.users - {room.own_user_id} if room else frozenset(),
+            room=room.state if room else RoomState(),
+            server_now=room.server_clock.now() if room else 0.0,
             prefixes=self._prefixes,
             settings_now=self._settings_now,
             outbox=self.outbox,

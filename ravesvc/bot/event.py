@@ -15,12 +15,13 @@ from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.secrets import handed_over
 from ravesvc.common.picture import Media
-from ravesvc.room.chat import ChatMessage
+from ravesvc.room.chat import ChatMessage, same_emoji
 
 if TYPE_CHECKING:
     from ravesvc.bot.http import Http
     from ravesvc.bot.room_api import RoomApi
     from ravesvc.bot.room_settings import RoomSettings
+    from ravesvc.room.changes import RoomState
 
 
 class EventKind(StrEnum):
@@ -31,6 +32,7 @@ class EventKind(StrEnum):
     USER_LEFT = "on_user_left"
     MESSAGE = "on_message"
     REACTION = "on_reaction"
+    VIDEO = "on_video"
     KICKED = "on_kicked"
     LOAD = "on_load"
     UNLOAD = "on_unload"
@@ -50,11 +52,13 @@ class Event:
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers, or is a reaction to, a message that the bot is known to have sent.
         emoji: with what the user has reacted (REACTION), and `reacted_to`: the id of the message; see
-            `is_reaction_to`.
+            `reacts_with` and `is_reaction_to`.
         unknown_command: the first word of a message that begins with a prefix and names no command, as
             `spelling.fold` writes it; empty for any other.
         is_answer: whether that message answers a question that a plugin has asked its user.
         others: the users who were in the room at that moment, without the bot.
+        room: what else was known of the room at that moment, and `server_now`: the moment by its server's clock, for
+            `Playback.position_at`.
         prefixes: what a command may start with in this room, the usual one first.
         settings_now: returns the settings of the room.
         rave: what can be asked of Rave for this room, and `http`: of other servers.
@@ -75,6 +79,8 @@ class Event:
     emoji: str = ""
     reacted_to: str = ""
     others: frozenset[int] = frozenset()
+    room: RoomState = field(repr=False)
+    server_now: float
     prefixes: tuple[str, ...]
     settings_now: Callable[[], RoomSettings] = field(repr=False)
     outbox: Outbox = field(repr=False)
@@ -115,6 +121,10 @@ class Event:
     async def react(self, emoji: str, *, to: str = "") -> None:
         """React to the message, or to that to which the user has reacted. See `Context.react`."""
         await self.outbox.react(to or self._answered, emoji)
+
+    def reacts_with(self, emoji: str) -> bool:
+        """Whether the user has reacted with this emoji, in any style and colour of skin that keyboards write."""
+        return bool(self.emoji) and same_emoji(self.emoji, emoji)
 
     def is_reaction_to(self, message_id: str) -> bool:
         """Whether the user has reacted to a message of the bot, by the id that `send` or `reply` has returned."""

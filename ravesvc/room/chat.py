@@ -18,6 +18,8 @@ from ravesvc.room.state import user_id
 _MAX_EMOJI_CHARS = 16
 _SYMBOL = "[\u00a9\u00ae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
 _MODIFIED = f"{_SYMBOL}\ufe0f?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
+# What keyboards add to one emoji: how it is drawn, and the colour of its skin.
+_LOOKS = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
 _EMOJI = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_MODIFIED}(?:\u200d{_MODIFIED})*")
 # Ids are UUIDs. `OwnMessages` stores ids that the server chooses, so their length has a bound.
 _MAX_ID_CHARS = 128
@@ -75,6 +77,13 @@ class ChatMessage:
 def is_emoji(text: str) -> bool:
     """Whether a text is one emoji."""
     return len(text) <= _MAX_EMOJI_CHARS and _EMOJI.fullmatch(text) is not None
+
+
+def same_emoji(one: str, other: str) -> bool:
+    """Whether two emoji differ in nothing but how they are drawn, and the colour of their skin."""
+    plain = _LOOKS.sub("", one)
+    # The colours are emoji as well: without them nothing is left.
+    return one == other or (plain != "" and plain == _LOOKS.sub("", other))
 
 
 def parse_chat(data: Object) -> ChatMessage:

@@ -134,6 +134,35 @@ async def test_a_file_that_fails_says_so(tmp_path: Path) -> None:
         await asyncio.sleep(0)
 
 
+FILM = """
+from ravesvc.commands import every, on_video
+
+@on_video
+async def tell(event):
+    await event.send(event.room.playback.url if event.room.playback else "nothing")
+
+@every("30s")
+async def where(event):
+    playback = event.room.playback
+    await event.send(f"{playback.position_at(event.server_now):.0f} s" if playback else "nowhere")
+"""
+
+
+async def test_events_know_what_plays_and_a_plugin_is_told_when_that_is_another(tmp_path: Path) -> None:
+    (tmp_path / "film.py").write_text(FILM)
+
+    async with FakeRoom() as room:
+        room.load(tmp_path / "film.py")
+        assert await room.show("") == []
+        assert await room.show("https://a") == ["https://a"]
+        assert await room.run_for(30) == ["30 s"]
+        assert await room.show("https://b") == ["https://b"]
+        assert await room.show("") == ["nothing"]
+        assert await room.run_for(30) == ["nowhere"]
+        await room.show("https://a")
+        assert await room.connect() == []
+
+
 WHERE = """
 from ravesvc.commands import command
 

@@ -521,12 +521,14 @@ async def test_a_reaction_is_an_event_of_its_own_and_answered_where_it_is_to() -
         scene.say("", BOB, reaction=Reaction("👎", "m7"))
         event = await reactions.get()
         assert (event.user_id, event.replies_to_bot, event.is_reaction_to("own0")) == (BOB, False, False)
+        assert (event.reacts_with("👎"), event.reacts_with("👎🏽"), event.reacts_with("👍")) == (True, True, False)
         scene.say("hi")
         event = await messages.get()
         await event.react("👍")
         assert await scene.room.heard() == ("👍", event.message and event.message.id)
         await event.react("👍", to="own3")
         assert await scene.room.heard() == ("👍", "own3")
+        assert not event.reacts_with("👍")
         assert (event.emoji, event.is_reaction_to("own0"), reactions.empty(), messages.empty()) == (
             "",
             False,

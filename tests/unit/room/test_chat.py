@@ -15,6 +15,7 @@ from ravesvc.room.chat import (
     is_emoji,
     parse_chat,
     reaction_data,
+    same_emoji,
 )
 
 PEER = "900000002_0123456789abcdef0123456789abcdef"
@@ -163,6 +164,21 @@ def test_an_emoji(emoji: str) -> None:
 )
 def test_no_emoji(text: str) -> None:
     assert not is_emoji(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("\u2b50", "\u2b50\ufe0f", True),
+        ("\U0001f44d\U0001f3fd", "\U0001f44d", True),
+        ("\U0001f44d\U0001f3fd", "\U0001f44d\U0001f3ff", True),
+        ("\U0001f44d", "\U0001f44e", False),
+        ("\U0001f3fd", "\U0001f3fd", True),
+        ("\U0001f3fd", "\U0001f3ff", False),
+    ],
+)
+def test_what_keyboards_add_makes_no_other_emoji(one: str, other: str, same: bool) -> None:
+    assert same_emoji(one, other) is same
 
 
 def test_a_reaction_is_known_by_what_it_is_to() -> None:

@@ -113,6 +113,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
         fact,
         asking,
         welcome,
+        film,
         stretch,
         scores,
         darts,
@@ -130,6 +131,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "talk.py").write_text(talk)
     (tmp_path / "fact.py").write_text(fact)
     (tmp_path / "welcome.py").write_text(welcome)
+    (tmp_path / "film.py").write_text(film)
     (tmp_path / "stretch.py").write_text(stretch)
     (tmp_path / "_scores.py").write_text(scores)
     (tmp_path / "darts.py").write_text(darts)
@@ -145,6 +147,9 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             assert await room.join("Ann") == ["Welcome, Ann!"]
             room.load("stretch.py")
             assert await room.run_for(1800) == ["1 min of 3", "2 min of 3", "3 min of 3", "Time to stretch!"]
+            room.load("film.py")
+            assert await room.show("https://rave.example/a") == ["On now: https://rave.example/a"]
+            assert await room.show("") == ["Nothing plays"]
             room.load("coin.py")
             (told,) = await room.say("?flip edge")
             assert told.startswith("A coin has no such side. Write heads or tails (error ")
@@ -161,7 +166,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pyt
             room.load("vote.py")
             assert await room.say("?vote") == ["Pizza? React with 👍 or 👎"]
             assert room.reactions == [("👍", "?vote")]
-            assert await room.react("👍", user="Bob") == ["Bob is for it"]
+            assert await room.react("👍🏽", user="Bob") == ["Bob is for it"]
             assert await room.react("👍", user="Bob") == []
             assert await room.react("👍", user="Bob", to="Pizza? React with 👍 or 👎") == ["Bob is for it"]
             room.load("darts.py")
@@ -200,6 +205,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
     places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration", manual.ROOT / "docs"]
     for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
         assert any((place / name).is_file() for place in places) or name in (
+            "discord.py",
             "fact.py",
             "order.py",
             "roll.py",

@@ -29,14 +29,13 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ravesvc.api.models import Opinion, Privacy, Profile
 from ravesvc.api.plugin_http import REQUEST_RATE, require_place
 from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE
 from ravesvc.api.web_response import DEFAULT_TIMEOUT_S, WebResponse
 from ravesvc.bot import builtin, settings_commands, video_commands
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.built_in_commands import built_in_commands
 from ravesvc.bot.command import BotInfo, Registry
@@ -57,6 +56,9 @@ from ravesvc.room.chat import ChatMessage, Mention, Reaction, is_emoji
 from ravesvc.room.playback import PLAYING, Playback
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.version import __version__
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT_USER_ID = 1
@@ -473,7 +475,7 @@ class FakeRoom:
             on_plugin_failure=lambda source, what: self.failures.append(f"{source}: {what}"),
         )
         # Player, settings and video commands use no other method of it.
-        backend = cast(Backend, self.service)
+        backend = cast("Backend", self.service)
         self._player = Player(self._bot, self.rave, backend, clock=lambda: self._now_s)
         self._bot.watch(self._player.on_change)
         video_commands.register(self._registry, self._player, backend, finder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ravesvc.bot.arguments import (
     MAX_NAME_CHARS,
@@ -13,7 +13,6 @@ from ravesvc.bot.arguments import (
     command_key,
     unknown_command,
 )
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Command, Context, Registry
 from ravesvc.bot.command_names import CLAIM, LEAVE, SERVICE, Permission, refuse_fixed
 from ravesvc.bot.parameters import UserId
@@ -21,6 +20,9 @@ from ravesvc.bot.text import plain
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext
 from ravesvc.errors import RaveError
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 log = logging.getLogger(__name__)
 

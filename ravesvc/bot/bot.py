@@ -19,7 +19,7 @@ from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits, Cooldowns, Per, RateLimited, Throttle, held_back
 from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
-from ravesvc.bot.outbox import Outbox, RoomLike
+from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.plugin_store import PluginStore, RoomPluginDocument, SharedPluginDocument
 from ravesvc.bot.room_settings import RoomSettings
@@ -36,6 +36,7 @@ from ravesvc.room.chat import ChatMessage
 if TYPE_CHECKING:
     from ravesvc.bot.dialogue import TimeLimit
     from ravesvc.bot.http import Http
+    from ravesvc.bot.outbox import RoomLike
     from ravesvc.bot.permissions import Permissions
     from ravesvc.bot.plugin_store import Documents
     from ravesvc.bot.room_api import RoomApi

@@ -7,9 +7,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ravesvc.bot.arguments import actor
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import MODERATION, Permission
 from ravesvc.bot.mentions import Member
@@ -19,6 +19,9 @@ from ravesvc.common.json_fields import Object
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines
 from ravesvc.errors import Code, RaveError
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 log = logging.getLogger(__name__)
 

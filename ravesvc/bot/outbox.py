@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ravesvc.bot.limits import Bucket, CommandLimits
 from ravesvc.bot.mentions import Mentioned, is_in, mentions_in, written
@@ -22,54 +22,55 @@ from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import Mention, Reaction, is_emoji
 from ravesvc.room.server_clock import ServerClock
 
+if TYPE_CHECKING:
 
-class RoomLike(Protocol):
-    """What the bot needs of a room. All methods raise `RaveError`: Closed when the connection is gone."""
+    class RoomLike(Protocol):
+        """What the bot needs of a room. All methods raise `RaveError`: Closed when the connection is gone."""
 
-    @property
-    def mesh_id(self) -> str:
-        """The mesh's id."""
+        @property
+        def mesh_id(self) -> str:
+            """The mesh's id."""
 
-    @property
-    def own_user_id(self) -> int:
-        """The user that the bot is."""
+        @property
+        def own_user_id(self) -> int:
+            """The user that the bot is."""
 
-    @property
-    def users(self) -> frozenset[int]:
-        """Who is in the mesh."""
+        @property
+        def users(self) -> frozenset[int]:
+            """Who is in the mesh."""
 
-    @property
-    def state(self) -> RoomState:
-        """What is known of the mesh."""
+        @property
+        def state(self) -> RoomState:
+            """What is known of the mesh."""
 
-    @property
-    def server_clock(self) -> ServerClock:
-        """The clock that times of its state count by."""
+        @property
+        def server_clock(self) -> ServerClock:
+            """The clock that times of its state count by."""
 
-    async def chat(
-        self,
-        text: str,
-        *,
-        reply_to: str | None = None,
-        mentions: Sequence[Mention] = (),
-        media: Sequence[Media] = (),
-    ) -> str:
-        """Send a message, which needs a text or media; returns its id."""
+        async def chat(
+            self,
+            text: str,
+            *,
+            reply_to: str | None = None,
+            mentions: Sequence[Mention] = (),
+            media: Sequence[Media] = (),
+        ) -> str:
+            """Send a message, which needs a text or media; returns its id."""
 
-    async def send_reaction(self, reaction: Reaction) -> None:
-        """React to a message."""
+        async def send_reaction(self, reaction: Reaction) -> None:
+            """React to a message."""
 
-    async def typing(self) -> None:
-        """Say that a message is being typed."""
+        async def typing(self) -> None:
+            """Say that a message is being typed."""
 
-    async def typing_stop(self) -> None:
-        """Say that it no longer is."""
+        async def typing_stop(self) -> None:
+            """Say that it no longer is."""
 
-    def is_own(self, message_id: str) -> bool:
-        """Whether the bot is known to have sent that message."""
+        def is_own(self, message_id: str) -> bool:
+            """Whether the bot is known to have sent that message."""
 
-    def ids_of(self, message_id: str) -> frozenset[str]:
-        """All ids that this message of the bot's is known by; the one that is asked about is among them."""
+        def ids_of(self, message_id: str) -> frozenset[str]:
+            """All ids that this message of the bot's is known by; the one that is asked about is among them."""
 
 
 @dataclass(slots=True, eq=False)

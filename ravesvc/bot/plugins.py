@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command import Registry
@@ -67,14 +67,16 @@ class Sources(NamedTuple):
     last_step: LastStep | None = None
 
 
-class Runs(Protocol):
-    """What runs the handlers of plugins: the bot."""
+if TYPE_CHECKING:
 
-    def start_plugin(self, part: Registry) -> None:
-        """A plugin, or a new version of it, is in force."""
+    class Runs(Protocol):
+        """What runs the handlers of plugins: the bot."""
 
-    async def end_plugin(self, part: Registry) -> None:
-        """It no longer is; returns when nothing of it runs."""
+        def start_plugin(self, part: Registry) -> None:
+            """A plugin, or a new version of it, is in force."""
+
+        async def end_plugin(self, part: Registry) -> None:
+            """It no longer is; returns when nothing of it runs."""
 
 
 class _FoundCommands(NamedTuple):

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, Backend
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES
 from ravesvc.bot.room_settings import OPTIONS, RoomOption, RoomSettings
 from ravesvc.bot.text import plain
 from ravesvc.common.spelling import fold
@@ -16,6 +16,7 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 
 if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
     from ravesvc.bot.command import Registry
     from ravesvc.bot.plugin_settings import Setting
 

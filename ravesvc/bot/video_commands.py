@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import actor
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import VIDEO, Permission
 from ravesvc.bot.hits import Hit, Hits
@@ -26,6 +26,9 @@ from ravesvc.common.translation import lines, ngettext
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import is_link
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 log = logging.getLogger(__name__)
 

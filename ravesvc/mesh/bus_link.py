@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ravesvc import names
 from ravesvc.bot.last_step import LastStep
@@ -15,10 +15,12 @@ from ravesvc.common.text import printable
 from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.mesh.bus_membership import BusMembership
 from ravesvc.mesh.parent_client import ParentClient
-from ravesvc.mesh.parent_link import WorkerControl
 from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.systemd import logging
 from ravesvc.systemd.notify import StatusSender, notify, notify_ready
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import WorkerControl
 
 
 class BusLink:

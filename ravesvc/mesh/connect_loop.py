@@ -19,7 +19,7 @@ from ravesvc.config.worker_settings import MeshSettings, Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.chat_form_memory import ChatFormMemory
 from ravesvc.mesh.departure import Departure
-from ravesvc.mesh.parent_link import ConnectAdvice, ParentLink
+from ravesvc.mesh.parent_link import ConnectAdvice
 from ravesvc.mesh.reconnect_policy import ReconnectPolicy
 from ravesvc.names import ExitStatus
 from ravesvc.room import address
@@ -39,6 +39,8 @@ NO_SESSION = Session(device_id="", ssaid="", user_id=0, auth_token="")
 
 
 if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import ParentLink
+
     # No process needs protocols to run, and each would cost a bot 5 KB.
     from ravesvc.room.listener import RoomListener
 

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 # Plugins, which are loaded later, import this; by then an upgrade may have replaced it on disk.
 import ravesvc.commands  # noqa: F401
@@ -26,12 +27,14 @@ from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSetting
 from ravesvc.errors import RaveError
 from ravesvc.mesh import confinement, handover, plugin_memory
 from ravesvc.mesh.bus_link import BusLink
-from ravesvc.mesh.parent_link import ParentLink, WorkerControl
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.systemd import logging as log
 from ravesvc.systemd.notify import feed_watchdog
 from ravesvc.version import __version__
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import ParentLink, WorkerControl
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ same process (`ravesvc.single.local_link`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ravesvc.bot.backend import Backend, EntryPoint, PluginInfo
+from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.bot.settings_keeper import SettingsKeeper
@@ -35,32 +35,35 @@ class ConnectAdvice(NamedTuple):
     why: str = ""
 
 
-class ParentApi(Backend, Protocol):
-    """The parent, which knows admins, permissions and session. Every method raises `RaveError` without an answer."""
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
-    async def admins(self) -> frozenset[int]:
-        """The user ids of all admins. Raises StoreUnavailable until the store is read."""
+    class ParentApi(Backend, Protocol):
+        """The parent, which knows admins, permissions and session. Without an answer a method raises `RaveError`."""
 
-    async def permissions(self) -> dict[str, Permission]:
-        """The permissions that differ from the commands' own, by command. Raises as `admins` does."""
+        async def admins(self) -> frozenset[int]:
+            """The user ids of all admins. Raises StoreUnavailable until the store is read."""
 
-    async def ignored_users(self) -> frozenset[int]:
-        """The user ids of those whom the bot does not answer. Raises as `admins` does."""
+        async def permissions(self) -> dict[str, Permission]:
+            """The permissions that differ from the commands' own, by command. Raises as `admins` does."""
 
-    async def connect_advice(self) -> ConnectAdvice:
-        """What the parent knows that matters before an attempt to connect to our mesh."""
+        async def ignored_users(self) -> frozenset[int]:
+            """The user ids of those whom the bot does not answer. Raises as `admins` does."""
 
-    async def chat_form(self) -> str:
-        """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
+        async def connect_advice(self) -> ConnectAdvice:
+            """What the parent knows that matters before an attempt to connect to our mesh."""
 
-    async def entry_points(self) -> list[EntryPoint]:
-        """The modules with commands that installed packages offer."""
+        async def chat_form(self) -> str:
+            """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
 
-    async def tried_plugins(self) -> list[FileVersion]:
-        """The new versions of plugins that are tried in this room."""
+        async def entry_points(self) -> list[EntryPoint]:
+            """The modules with commands that installed packages offer."""
 
-    async def session(self) -> Session:
-        """The account's session as it is now. Raises LoginNeeded, too, if there is none."""
+        async def tried_plugins(self) -> list[FileVersion]:
+            """The new versions of plugins that are tried in this room."""
+
+        async def session(self) -> Session:
+            """The account's session as it is now. Raises LoginNeeded, too, if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,67 +98,71 @@ class Status:
     chat_form: str
 
 
-class WorkerControl(Protocol):
-    """A worker as its link to the parent sees it; `settings` are those of its room."""
+if TYPE_CHECKING:
 
-    mesh: str
-    edition: Edition
-    settings: SettingsKeeper
+    class WorkerControl(Protocol):
+        """A worker as its link to the parent sees it; `settings` are those of its room."""
 
-    def status(self) -> Status:
-        """How it is now."""
+        mesh: str
+        edition: Edition
+        settings: SettingsKeeper
 
-    async def users(self) -> tuple[list[tuple[int, str]], int]:
-        """Ids and display names of the first users in the mesh now, and how many there are."""
+        def status(self) -> Status:
+            """How it is now."""
 
-    def reconnect(self) -> None:
-        """Replace the connection, or make the next attempt at once if there is none."""
+        async def users(self) -> tuple[list[tuple[int, str]], int]:
+            """Ids and display names of the first users in the mesh now, and how many there are."""
 
-    async def refresh(self, what: Announcement) -> None:
-        """Ask the parent for one kind of data; returns when it is applied. Raises `RaveError` without an answer."""
+        def reconnect(self) -> None:
+            """Replace the connection, or make the next attempt at once if there is none."""
 
-    def forget_user(self, user: int) -> None:
-        """Forget what the bot remembers of a user. Nothing of them is written after this call."""
+        async def refresh(self, what: Announcement) -> None:
+            """Ask the parent for one kind of data; returns when it is applied. Raises `RaveError` if it can't."""
 
-    def on_new_peer(self) -> None:
-        """There is a bus or a parent to which this worker is new. What it got from the one before may be outdated."""
+        def forget_user(self, user: int) -> None:
+            """Forget what the bot remembers of a user. Nothing of them is written after this call."""
+
+        def on_new_peer(self) -> None:
+            """A bus or a parent is there to which this worker is new. What the one before has said may be old."""
 
 
-class ParentLink(Protocol):
-    """The link itself."""
+if TYPE_CHECKING:
 
-    @property
-    def parent(self) -> ParentApi:
-        """Answers the worker's questions."""
+    class ParentLink(Protocol):
+        """The link itself."""
 
-    @property
-    def advice(self) -> Advice:
-        """What an operator has to do about failures, depending on what runs the bots."""
+        @property
+        def parent(self) -> ParentApi:
+            """Answers the worker's questions."""
 
-    @property
-    def commands(self) -> Sources:
-        """Where plugins come from."""
+        @property
+        def advice(self) -> Advice:
+            """What an operator has to do about failures, depending on what runs the bots."""
 
-    async def join(self) -> None:
-        """Connect to the parent. Raises `RaveError` if that fails; `keep` tries again."""
+        @property
+        def commands(self) -> Sources:
+            """Where plugins come from."""
 
-    async def keep(self) -> None:
-        """Stay connected, for ever."""
+        async def join(self) -> None:
+            """Connect to the parent. Raises `RaveError` if that fails; `keep` tries again."""
 
-    async def leave(self) -> None:
-        """Disconnect, after all signals have been sent."""
+        async def keep(self) -> None:
+            """Stay connected, for ever."""
 
-    async def notify_ready(self) -> None:
-        """Tell the service manager that the worker has started. From now on it imports nothing but plugins.
+        async def leave(self) -> None:
+            """Disconnect, after all signals have been sent."""
 
-        An upgrade may replace the program's files on disk once all bots have started.
-        """
+        async def notify_ready(self) -> None:
+            """Tell the service manager that the worker has started. From now on it imports nothing but plugins.
 
-    def emit(self, signal: str, *args: Any) -> None:
-        """Send a signal of `WorkerObject` to the parent. Without a connection it is lost."""
+            An upgrade may replace the program's files on disk once all bots have started.
+            """
 
-    def show_status(self, status: str) -> None:
-        """Show the operator one line on how the worker is; may be called at any rate."""
+        def emit(self, signal: str, *args: Any) -> None:
+            """Send a signal of `WorkerObject` to the parent. Without a connection it is lost."""
 
-    def notify_stopping(self) -> None:
-        """Tell the service manager that the worker is about to end."""
+        def show_status(self, status: str) -> None:
+            """Show the operator one line on how the worker is; may be called at any rate."""
+
+        def notify_stopping(self) -> None:
+            """Tell the service manager that the worker is about to end."""

@@ -13,14 +13,17 @@ import dataclasses
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from ravesvc.bot.backend import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.common.plugin_files import FileVersion
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh.parent_link import ParentApi
 from ravesvc.names import Announcement
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import ParentApi
 
 _log = logging.getLogger(__name__)
 

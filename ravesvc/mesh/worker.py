@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ravesvc.api.client import Api
 from ravesvc.api.dial import Ports
@@ -31,13 +32,16 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition, MeshSettings
 from ravesvc.errors import RaveError
 from ravesvc.mesh.connect_loop import NO_SESSION, ConnectLoop
 from ravesvc.mesh.departure import Departure
-from ravesvc.mesh.parent_link import ParentLink, Status, WorkerControl
+from ravesvc.mesh.parent_link import Status
 from ravesvc.mesh.parent_sync import ParentSync
 from ravesvc.mesh.request_guard import RequestGuard
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room.changes import Change
 from ravesvc.room.chat import ChatMessage
 from ravesvc.room.room import Room
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import ParentLink, WorkerControl
 
 _log = logging.getLogger(__name__)
 

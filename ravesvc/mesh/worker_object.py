@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ravesvc import names
 from ravesvc.bot.settings_keeper import Described
 from ravesvc.bus import Call, Interface, Variant, allow_all, method
-from ravesvc.mesh.parent_link import WorkerControl
 from ravesvc.names import Announcement
 from ravesvc.systemd import logging as log
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import WorkerControl
 
 
 class WorkerObject(Interface):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
@@ -36,8 +36,7 @@ class Mention:
     handle: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(NamedTuple):
     """A reaction to a message: one emoji, and the id of that message."""
 
     emoji: str

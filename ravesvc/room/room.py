@@ -8,7 +8,6 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ravesvc.common.json_fields import Object
@@ -255,7 +254,7 @@ class Room:
         """
         peer = self._connected_peer()
         reaction_id, forms = str(uuid.uuid4()), self._chat_forms
-        data = reaction_data(reaction_id, replace(reaction, to=self.own_messages.shown_as(reaction.to)))
+        data = reaction_data(reaction_id, reaction._replace(to=self.own_messages.shown_as(reaction.to)))
         if forms.form is ChatForm.NOTIFICATION:
             await peer.notify("chatMessage", data)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ravesvc.bot.backend import Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
@@ -16,7 +16,10 @@ from ravesvc.config.advice import FOR_ONE_PROCESS
 from ravesvc.config.worker_settings import Session
 from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.video_requests import Videos
-from ravesvc.mesh.parent_link import ConnectAdvice, WorkerControl
+from ravesvc.mesh.parent_link import ConnectAdvice
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import WorkerControl
 
 
 class LocalParent:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.backend import Backend, Counts, EntryPoint
+from ravesvc.bot.backend import Counts, EntryPoint
 from ravesvc.bot.command_names import Permission
 from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
 from ravesvc.common.plugin_files import FileVersion
@@ -21,6 +21,9 @@ from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.room_server import SESSION
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 Run = Callable[[Any], Any]
 

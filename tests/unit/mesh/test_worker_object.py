@@ -3,12 +3,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Registry
 from ravesvc.bot.last_step import LastStep
 from ravesvc.bot.registration import registering
@@ -28,6 +27,9 @@ from ravesvc.testing import FakeService
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, settle
+
+if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
 
 STATUS = {"Version": "1.2.3", "SettingsDigest": "0123", "Users": 3}
 SIGNALS = WorkerObject.signals
@@ -131,7 +133,7 @@ class BotUnderTest:
         registry = Registry()
         with registering(registry):
             setting("sound", "What is played", default="gong")
-        self.settings = SettingsKeeper(cast(Backend, self.service), lambda settings: None, registry)
+        self.settings = SettingsKeeper(cast("Backend", self.service), lambda settings: None, registry)
         self.membership = BusMembership(MESH, self._make, self._on_new_peer)
 
     def _make(self) -> WorkerObject:

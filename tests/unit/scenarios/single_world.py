@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from ravesvc.config.worker_settings import Edition, MeshSettings, Session
 from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core import service as core_service_module
 from ravesvc.core.mesh_state import usual_chat_form
-from ravesvc.mesh.parent_link import ParentLink, Status
+from ravesvc.mesh.parent_link import Status
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.single import task_runner as runner_module
 from ravesvc.single.app import App
@@ -23,6 +23,9 @@ from tests.unit.scenarios.program_world import ProgramWorld
 from tests.unit.scenarios.surroundings import BotState, signal_of, use_virtual_time, virtual_clock
 from tests.unit.scenarios.virtual_time import quiet, until_done
 from tests.unit.scenarios.world import BotEvent, Connected
+
+if TYPE_CHECKING:
+    from ravesvc.mesh.parent_link import ParentLink
 
 _OPERATOR = "alice"
 

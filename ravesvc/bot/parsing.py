@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ravesvc.common.spelling import fold
 
@@ -17,8 +17,7 @@ _ONE_HYPHEN = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _TWO_HYPHENS = str.maketrans(dict.fromkeys(_DASHES, "--"))
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What a user asked for. `name` is folded (`spelling.fold`); `text` is what follows it, as written."""
 
     name: str

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravesvc.bus import errors
 from ravesvc.bus.errors import DBusErrorReply
@@ -19,8 +18,7 @@ _OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 _PEER = "org.freedesktop.DBus.Peer"
 
 
-@dataclass(frozen=True, slots=True)
-class Standard:
+class Standard(NamedTuple):
     """A method of a standard interface; `answer` returns the body of the reply, or raises `DBusErrorReply`."""
 
     takes: dict[str, str]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ravesvc.room.frames import MAX_MESSAGE_BYTES
 
@@ -23,8 +23,7 @@ class CloseKind(StrEnum):
     LOCAL = "local"  # We closed it.
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """The end of a connection.
 
     Attributes:
@@ -42,8 +41,7 @@ class Close:
     opened: bool
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """The facts of the end of an open connection.
 
     Attributes:

@@ -7,8 +7,7 @@ says which kind it is, looked at in this order: a frame that is request *and* no
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
@@ -22,8 +21,7 @@ MAX_MESSAGE_BYTES = 6 << 20
 _MAX_REASON_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class PeerRequest:
+class PeerRequest(NamedTuple):
     """The sender wants an answer that bears the same id."""
 
     id: int
@@ -31,16 +29,14 @@ class PeerRequest:
     data: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A request was granted."""
 
     id: int
     data: Object
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorResponse:
+class ErrorResponse(NamedTuple):
     """A request was refused; `code` is like an HTTP status, 0 when the other side gave none."""
 
     id: int
@@ -48,8 +44,7 @@ class ErrorResponse:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """The sender wants no answer."""
 
     method: str

@@ -112,7 +112,7 @@ def rename_no_replace(source: Path, target: Path) -> None:
     except OSError:
         (target.rmdir if directory else target.unlink)()
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 @contextmanager
@@ -129,10 +129,11 @@ def _beside(path: Path, content: str | bytes, mode: int) -> Iterator[Path]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Have what was renamed in a directory safe on disk; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ravesvc.common import plugin_files
+from ravesvc.common.atomic_files import sync
 from ravesvc.ctl.ui import output
 
 
@@ -28,13 +28,5 @@ def move(directory: Path, files: Sequence[Sequence[str]]) -> None:
         except OSError as error:
             output.print_problem(f"{new} can't be moved to {directory}: {error.strerror} (try as root)")
             continue
-        _sync(directory)
+        sync(directory)
         output.print_line(f"{new} is moved to {directory}.")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

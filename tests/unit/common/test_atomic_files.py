@@ -272,14 +272,14 @@ def test_a_directory_that_cannot_be_renamed_leaves_nothing_else(path: Path, monk
 def test_a_new_name_reaches_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("bad")
     synced: list[list[str]] = []
-    sync = atomic_files._sync
+    sync = atomic_files.sync
 
     def note(directory: Path) -> None:
         assert directory == path.parent
         synced.append(names(path))
         sync(directory)
 
-    monkeypatch.setattr(atomic_files, "_sync", note)
+    monkeypatch.setattr(atomic_files, "sync", note)
     before = descriptors()
     set_aside(path, clock=clock)
     assert synced == [[ASIDE]]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from types import SimpleNamespace
 
 from ravesvc import names
 from ravesvc.bus import Bus
@@ -17,14 +18,7 @@ async def main(mesh: str) -> None:
     bus = await Bus.connect()
     with contextlib.suppress(RaveError):
         await bus.request_name(f"{names.WORKER_NAME_PREFIX}.forged")
-    liar = WorkerObject(
-        dict,
-        lambda: asyncio.sleep(0, ([], 0)),
-        lambda: None,
-        lambda _: asyncio.sleep(0),
-        lambda _: None,
-        Edition("", ""),
-    )
+    liar = WorkerObject(dict, SimpleNamespace(edition=Edition("", "")))
     bus.export(names.worker_path(mesh), liar)
     liar.emit("Ready")
     liar.emit("ConnectionFailed", 99, "forged")

@@ -16,6 +16,8 @@ from tests.integration.test_plugins import DIRECTORY, drop, refresh
 # calls the service, and speaks as itself and as the other bot; it answers nothing there.
 _CROWD = """
 import contextlib
+from types import SimpleNamespace
+
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.commands import command
@@ -28,7 +30,7 @@ kept = []
 
 async def act(bus, meshes):
     for mesh in meshes:
-        liar = WorkerObject(*[None] * 5, Edition("", ""))
+        liar = WorkerObject(None, SimpleNamespace(edition=Edition("", "")))
         bus.export(names.worker_path(mesh), liar)
         for member, *values in [("Ready",), ("Disconnected", "forged"), ("Left", "forged"), ("Kicked",)]:
             liar.emit(member, *values)

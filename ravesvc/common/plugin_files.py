@@ -96,11 +96,15 @@ def require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     # O_NONBLOCK: to open a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise RaveError(Code.BAD_FILE, "it is no regular file")
-        content = file.read(_MAX_FILE_BYTES + 1)
+        # `open` refuses a directory, and leaves its descriptor open: look before.
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _MAX_FILE_BYTES:
         raise RaveError(Code.BAD_FILE, f"it is larger than {_MAX_FILE_BYTES // 1024} KiB")
     return content, found

@@ -93,6 +93,9 @@ class Canary:
         """Go on with it: the records have what bots have answered by now."""
         self.changed.emit(None)
         if self.trial.phase is Phase.TRYING:
+            # What was known in its meshes before it began is forgotten; what others say as well is none of it.
+            others = self._records.keys() - self.trial.meshes
+            self._known = {error for mesh in others for error in self._records[mesh].worker.command_errors}
             self._watch()
 
     async def close(self) -> None:
@@ -125,6 +128,8 @@ class Canary:
                 self._require_bot(mesh)
             files = await asyncio.to_thread(self._find)
             now = self._now()
+            # That of the canary before. With it old errors of a bot would count before it has read the new version.
+            self._waiting = None
             self.trial = Trial(Phase.TRYING, files, frozenset(meshes), now, now + hold_s)
             self._known = {error for record in self._records.values() for error in record.worker.command_errors}
             try:
@@ -200,6 +205,7 @@ class Canary:
         try:
             for path in plugin_files.paths(new) if new.is_dir() else []:
                 try:
+                    _require_printable(path.name)
                     version = plugin_files.described(path)
                 except (OSError, RaveError) as error:
                     raise RaveError(Code.BAD_FILE, f"{path}: {plugin_files.failure(error)}") from error
@@ -309,6 +315,12 @@ class Canary:
         task = asyncio.create_task(work)
         task.add_done_callback(_log_fault)
         return task
+
+
+def _require_printable(name: str) -> None:
+    # The bus can't carry a name that is no UTF-8, and a terminal should not show any other such.
+    if not name.isprintable():
+        raise RaveError(Code.BAD_FILE, "its name has characters that can't be shown", hint="give it another")
 
 
 def _names(trial: Trial) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -295,3 +296,50 @@ async def test_an_error_in_the_middle_of_the_beginning_is_not_lost(scene: Scene)
     with pytest.raises(RaveError, match="a handler of load failed"):
         await task
     assert json.loads(scene.state.read_text())["phase"] == "failed"
+
+
+async def test_an_error_of_the_former_version_is_none_of_the_second_canary(scene: Scene) -> None:
+    """The bot reports the error of the former version once more before it has read the new one."""
+    await scene.canary.begin([A], 0.0)
+    await scene.ends()
+    scene.move()
+    await scene.canary.settle()
+    scene.try_next("mended")
+    scene.reports(A, f"{scene.directory}/greet.py: the command greet failed: KeyError")
+    reread = scene.canary._reread
+
+    async def reported_before(mesh: str) -> None:
+        scene.canary.mesh_changed(scene.records[mesh])
+        scene.records[mesh].worker.command_errors = ()
+        await reread(mesh)
+
+    scene.canary._reread = reported_before
+    await scene.canary.begin([A], LONG_S)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (scene.canary.trial.phase, scene.canary.trial.reason) == (Phase.TRYING, "")
+    await scene.canary.close()
+
+
+async def test_the_next_process_knows_which_errors_are_of_all_meshes(scene: Scene) -> None:
+    (scene.new / "_words.py").write_text("new")
+    known = f"{scene.directory}/other.py: the command x failed: KeyError"
+    for mesh in (A, C):
+        scene.reports(mesh, known)
+    await scene.canary.begin([A], LONG_S)
+    await scene.canary.close()
+    for mesh in (A, C):
+        scene.records[mesh].worker.command_errors = (known,)
+    scene.canary = scene.another()
+    scene.canary.load()
+    scene.canary.resume()
+    await asyncio.sleep(0)
+    assert (scene.canary.trial.phase, scene.canary._ending) == (Phase.TRYING, None)
+    await scene.canary.close()
+
+
+async def test_a_file_whose_name_no_message_can_have_is_not_tried(scene: Scene) -> None:
+    (scene.new / os.fsdecode(b"gr\xfcet.py")).write_text("new")
+    with pytest.raises(RaveError, match="its name has characters that can't be shown"):
+        await scene.canary.begin([A], LONG_S)
+    assert scene.canary.trial == Trial()

@@ -6,6 +6,7 @@ import pytest
 
 from ravesvc.common import plugin_files
 from ravesvc.ctl.operations import canary_files
+from ravesvc.errors import RaveError
 
 NEW, OLD = plugin_files.digest(b"new"), plugin_files.digest(b"old")
 
@@ -50,3 +51,37 @@ def test_a_file_that_can_not_be_moved_is_named(
     monkeypatch.setattr(Path, "replace", fail)
     canary_files.move(directory, [["greet.py", NEW, ""]])
     assert "canary/greet.py can't be moved to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../out.py", "/etc/passwd", "a/../../out.py"])
+def test_a_service_that_was_taken_over_moves_no_other_file(directory: Path, name: str) -> None:
+    (directory / "out.py").write_text("new")
+    with pytest.raises(RaveError, match="which is no file of plugins"):
+        canary_files.move(directory, [[name, NEW, ""]])
+    assert (directory / "out.py").exists()
+    assert not (directory.parent / "out.py").exists()
+
+
+def test_a_link_stays_where_it_leads_to_the_file(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "greet.py").write_text("old")
+    (directory / "canary" / "source").write_text("new")
+    (directory / "canary" / "greet.py").unlink()
+    (directory / "canary" / "greet.py").symlink_to("source")
+    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert (directory / "greet.py").read_text() == "old"
+    assert "canary/greet.py is a link, and is not moved" in capsys.readouterr().err
+
+
+def test_what_the_operator_has_removed_does_not_come_back(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert not (directory / "greet.py").exists()
+    assert "greet.py was removed meanwhile" in capsys.readouterr().err
+
+
+def test_a_new_version_that_is_another_by_now_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "greet.py").write_text("old")
+    (directory / "canary" / "greet.py").write_text("newer")
+    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert "canary/greet.py is not what was tried" in capsys.readouterr().err

@@ -5,11 +5,15 @@ The next process gets it as one more descriptor. It goes with a stop of the unit
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from ravesvc import names
 from ravesvc.bot.last_step import SIZE_BYTES, LastStep
 from ravesvc.systemd.notify import keep_descriptor
+
+# No other size, and no other seals.
+_SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 def last_step(descriptor: int | None) -> LastStep:
@@ -20,7 +24,9 @@ def last_step(descriptor: int | None) -> LastStep:
     """
     if descriptor is None:
         # Takes no memory before it is written to.
-        descriptor = os.memfd_create(names.PLUGINS_NAME)
+        descriptor = os.memfd_create(names.PLUGINS_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, SIZE_BYTES)
+        # It outlives a bot that was taken over, which could let it grow with each of its ends.
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         keep_descriptor(descriptor, names.PLUGINS_NAME)
     return LastStep(os.pread(descriptor, SIZE_BYTES, 0), lambda what, where: os.pwrite(descriptor, what, where))

@@ -33,3 +33,20 @@ def test_without_systemd_it_ends_with_the_process(monkeypatch: pytest.MonkeyPatc
     with steps.mark("greet.py", "aa"):
         pass
     assert steps.culprit is None
+
+
+@pytest.mark.parametrize("size", [0, 1 << 30])
+def test_a_bot_that_was_taken_over_can_not_change_its_size(
+    size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The memory would count for no process any more once this one has ended."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        plugin_memory.last_step(None)
+        _, (kept,), *_ = socket.recv_fds(manager, 4096, 2)
+    with pytest.raises(PermissionError):
+        os.ftruncate(kept, size)
+    with pytest.raises(PermissionError):
+        os.pwrite(kept, b"x", 1 << 20)
+    os.close(kept)

@@ -197,7 +197,7 @@ def check(function: CommandHandler) -> CommandHandler:
     """
     _require_coroutine(function)
     _require_parameters(function, "context")
-    current_registry().checks.append(with_step_timeout(function))
+    current_registry().checks.append(_guarded(function))
     return function
 
 

@@ -227,6 +227,9 @@ class PluginLoader:
             registry = _execute(found, taken, mark)
         except RaveError as error:
             self._record_load_error(found.source, str(error))
+            if self._last_step and (loaded := self._loaded.get(found.source)):
+                # That version runs on, and is the one to blame.
+                self._last_step.mark(found.source, loaded.version)
             return None
         log.info("Plugins read: %s (%s)", found.source, _names(registry) or "none")
         return _Loaded(found.edition, found.version, registry)

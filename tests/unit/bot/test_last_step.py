@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ravesvc.bot.command import Registry
 from ravesvc.bot.last_step import SIZE_BYTES, LastStep
+from ravesvc.bot.plugins import PluginLoader, Sources
+from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import with_step_timeout
+from ravesvc.commands import check
 
 GREET, POLL = "/etc/rave/commands.d/greet.py", "/etc/rave/commands.d/poll.py"
 
@@ -140,3 +146,40 @@ except MemoryError:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "greet.py has taken all memory that a bot may have" in done.stderr
+
+
+async def test_a_check_of_a_file_is_marked_as_its_commands_are() -> None:
+    process = Process()
+    seen = []
+    registry = Registry("greet", mark=process.steps.mark("greet", "aa"))
+    with registering(registry):
+
+        @check
+        async def is_awake(context: Any) -> None:
+            seen.append(process.memory[0])
+
+    await registry.checks[0](None)
+    assert (seen, process.memory[0]) == ([1], 0)
+
+
+async def test_the_version_that_runs_is_to_blame_when_a_newer_one_does_not_load(tmp_path: Path) -> None:
+    process, directory = Process(), tmp_path / "commands.d"
+    directory.mkdir(0o755)
+    sources = Sources(directory, frozenset({os.geteuid()}), last_step=process.steps)
+    loader = PluginLoader(Registry(), sources, lambda errors: None, Runner)
+    file = directory / "greet.py"
+    for text in ("", "1 / 0"):
+        file.write_text(text)
+        file.chmod(0o644)
+        await loader.read([])
+    ((_, version, _),) = loader.loaded
+    assert json.loads(process.memory[1:].rstrip(b"\0"))["plugins"] == [[1, str(file), version]]
+    await loader.close()
+
+
+class Runner:
+    """What stands in the place of the bot."""
+
+    def start_plugin(self, part: Registry) -> None: ...
+
+    async def end_plugin(self, part: Registry) -> None: ...

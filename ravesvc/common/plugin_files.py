@@ -97,11 +97,11 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     # O_NONBLOCK: to open a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise RaveError(Code.BAD_FILE, "it is no regular file")
-        # `open` refuses a directory, and leaves its descriptor open: look before.
+        # `open` refuses a directory, and would leave a descriptor that it was given open.
         with open(descriptor, "rb", closefd=False) as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise RaveError(Code.BAD_FILE, "it is no regular file")
             content = file.read(_MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)

@@ -94,6 +94,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         self.more = 0
         self.settings: dict[str, str] = {}
         self.described: list[list[Any]] = []
+        self.looks: list[str] = []
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
         self.details = {"State": Variant("s", "connected")}
@@ -141,6 +142,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         return self.meshes
 
     async def describe_meshes(self) -> list[list[Any]]:
+        self.looks.append("DescribeMeshes")
         return self.described
 
     async def list_users(self, _: str) -> tuple[list[list[Any]], int]:
@@ -160,6 +162,7 @@ class FakeManagerObject(FakeObject, declared=ManagerObject):
         return [name, self.settings[name], f"About {name}", "any text"]
 
     async def plan(self) -> list[list[str]]:
+        self.looks.append("Plan")
         return self.decisions
 
     async def start_mesh(self, mesh: str) -> None:

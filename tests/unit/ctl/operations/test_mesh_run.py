@@ -37,6 +37,11 @@ def manager(service: FakeService) -> FakeManagerObject:
     return service.manager
 
 
+def _from(words: list[str], first: str) -> list[str]:
+    """The words from this one on; none without it."""
+    return words[words.index(first) :] if first in words else []
+
+
 class Steps:
     """A mesh goes through states after an order is answered: the next one when ravectl has seen the last."""
 
@@ -53,8 +58,9 @@ class Steps:
             manager.describe(mesh, *state)
 
     async def _seen(self, manager: FakeManagerObject) -> None:
-        looks = manager.asked.count("Plan")
-        await until(lambda: manager.asked.count("Plan") > looks)
+        # A look that has begun before the last change has not seen it.
+        begun = len(manager.looks)
+        await until(lambda: "Plan" in _from(manager.looks[begun:], "DescribeMeshes"))
 
 
 @pytest.mark.parametrize(

@@ -315,15 +315,6 @@ class Parameters:
         raise RaveError(Code.INVALID_ARGUMENT, _("that word mentions no user"), hint=hint)
 
 
-def is_one_text(annotation: Any) -> bool:
-    """Whether `read_text` has values of this type: those that name neither a user nor a video."""
-    try:
-        return annotation is str or _kind(annotation) is not None
-    except TypeError:
-        # What can't be hashed is no type.
-        return False
-
-
 def read_text(annotation: Any, text: str) -> Any:
     """The value of this type that the whole text stands for. Raises ValueError if it stands for none."""
     if annotation is str:

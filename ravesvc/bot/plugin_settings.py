@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 from ravesvc.bot.backend import MAX_SETTING_CHARS
-from ravesvc.bot.parameters import Duration, is_one_text, read_text
+from ravesvc.bot.parameters import Duration, read_text
 from ravesvc.bot.room_settings import DEFAULT, OPTIONS, RoomSettings, is_default, refusal, shown
 from ravesvc.common import timespan
 from ravesvc.common.spelling import fold
@@ -115,7 +115,7 @@ def declare(
     _require(described, f"{what} needs a sentence of at most {_MAX_SENTENCE_CHARS} characters that says what it is")
     _require_plugin_word(plugin, source)
     kind = type(default) if kind is None else kind
-    _require(is_one_text(kind), f"{what} has a type that no admin can write: use {_KINDS}")
+    _require(_is_known(kind), f"{what} has a type that no admin can write: use {_KINDS}")
     _require_choices(what, kind)
     _require_bounds(what, kind, between)
     read = functools.partial(_read, kind, between)
@@ -131,6 +131,11 @@ def declare(
 
 
 _KINDS = "str, int, float, bool, Literal or Duration"
+
+
+def _is_known(kind: Any) -> bool:
+    """Whether it is one of those, and no type of an author's own, which would be read by code of theirs."""
+    return kind in (str, int, float, bool, Duration) or get_origin(kind) is Literal
 
 
 def _plugin_word(source: str) -> str:

@@ -217,6 +217,21 @@ def test_a_list_for_the_service_fits_into_one_message() -> None:
 
 # --- what authors may declare -----------------------------------------------------------------------------------
 
+TYPES = """
+from enum import Enum
+from typing import Annotated, Literal
+from ravesvc.commands import Member, Range, setting
+
+Of = Enum("Of", "RED BLUE")
+Bounded = Annotated[int, Range(1, 6)]
+
+class Own:
+    @classmethod
+    def from_word(cls, word):
+        return cls()
+
+"""
+
 
 @pytest.mark.parametrize(
     ("declared", "words"),
@@ -233,6 +248,9 @@ def test_a_list_for_the_service_fits_into_one_message() -> None:
         ('"x", "It", default=[]', "the setting x has a type that no admin can write"),
         ('"x", "It", default=1, kind=[int]', "the setting x has a type that no admin can write"),
         ('"x", "It", default=1, kind=Member', "the setting x has a type that no admin can write"),
+        ('"x", "It", default=Of.RED', "the setting x has a type that no admin can write"),
+        ('"x", "It", default=Own()', "the setting x has a type that no admin can write"),
+        ('"x", "It", default=1, kind=Bounded', "the setting x has a type that no admin can write"),
         ('"x", "It", default="5", kind=int', "the default of the setting x is not of its type"),
         ('"x", "It", default=True, kind=int', "the default of the setting x is none of its values: a whole number"),
         ('"x", "It", default="blue", kind=Literal["red"]', "the default of the setting x is none of its values: red"),
@@ -247,10 +265,10 @@ def test_a_list_for_the_service_fits_into_one_message() -> None:
 )
 def test_what_can_not_work_is_refused_with_its_line(tmp_path: Path, declared: str, words: str) -> None:
     file = tmp_path / "own.py"
-    text = "from typing import Literal\nfrom ravesvc.commands import Member, setting\n"
+    text = f"{TYPES}setting({declared})\n"
     with pytest.raises(RaveError) as error:
-        plugins.FileWithHelpers(file, f"{text}setting({declared})\n".encode(), {}).execute({})
-    assert str(error.value).startswith(f"{file}, line 3: ")
+        plugins.FileWithHelpers(file, text.encode(), {}).execute({})
+    assert str(error.value).startswith(f"{file}, line {text.count(chr(10))}: ")
     assert words in str(error.value)
 
 

@@ -30,6 +30,7 @@ from ravesvc.bot.plugin_store import PluginStore
 from ravesvc.bot.plugin_tasks import PluginTasks
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.secrets import handed_over
+from ravesvc.bot.step_timeout import stepwise
 from ravesvc.common.picture import Media
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
@@ -194,7 +195,7 @@ class Registry:
                 name=name,
                 description=description,
                 # Those of the file may be registered after the command.
-                handler=_filled(handler, parameters, self.checks, checks) if self.source or parameters else handler,
+                handler=self._filled(handler, parameters, checks) if self.source or parameters else handler,
                 aliases=tuple(aliases),
                 permission=permission,
                 seconds=seconds,
@@ -226,6 +227,24 @@ class Registry:
             self._commands[part.family] = Command(
                 name=name, description=description, handler=_tell_parts, source=self.source, group=part.group
             )
+
+    def _filled(self, handler: TypedHandler, parameters: Parameters, checks: Sequence[Check]) -> Handler:
+        """The handler after the checks, with its parameters read from the words after the command."""
+
+        async def run(context: Context) -> None:
+            for check in itertools.chain(self.checks, checks):
+                # One that returns False would refuse elsewhere; here it would be taken for a yes.
+                if await check(context) is not None:
+                    raise TypeError("a check returns nothing: it raises UserError with the reason")
+            # A handler without parameters takes any words: they are its `context.text`.
+            places: Sequence[Any] = ()
+            names: Mapping[str, Any] = {}
+            if parameters:
+                # Types may be the author's, with a `from_word` of theirs.
+                places, names = await stepwise(parameters.read(context.said), self.tasks.mark)
+            await handler(context, *places, **names)
+
+        return run
 
     def add_setting(self, setting: Setting[Any]) -> None:
         """Add a setting. Raises `RaveError` (InvalidArgument) if another file has settings of this plugin's name."""
@@ -454,21 +473,6 @@ class Context:
         Raises `RaveError` (Config), in words for the operator, if there is none: see rave-mesh(8).
         """
         return handed_over(self.secrets, name)
-
-
-def _filled(handler: TypedHandler, parameters: Parameters, *checks: Sequence[Check]) -> Handler:
-    """The handler after the checks, with its parameters read from the words after the command."""
-
-    async def run(context: Context) -> None:
-        for check in itertools.chain(*checks):
-            # One that returns False would refuse elsewhere; here it would be taken for a yes.
-            if await check(context) is not None:
-                raise TypeError("a check returns nothing: it raises UserError with the reason")
-        # A handler without parameters takes any words: they are its `context.text`.
-        places, names = await parameters.read(context.said) if parameters else ((), {})
-        await handler(context, *places, **names)
-
-    return run
 
 
 async def _tell_parts(context: Context) -> None:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ravesvc.bot.command import Registry
 from ravesvc.bot.last_step import SIZE_BYTES, LastStep
+from ravesvc.bot.parameters import Said
 from ravesvc.bot.plugins import PluginLoader, Sources
 from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import with_step_timeout
@@ -158,8 +160,32 @@ async def test_a_check_of_a_file_is_marked_as_its_commands_are() -> None:
         async def is_awake(context: Any) -> None:
             seen.append(process.memory[0])
 
-    await registry.checks[0](None)
+    await registry.checks[0](None)  # type: ignore[arg-type]
     assert (seen, process.memory[0]) == ([1], 0)
+
+
+async def test_what_an_author_reads_a_word_with_is_marked() -> None:
+    process = Process()
+    seen: list[Any] = []
+
+    class Own:
+        @classmethod
+        def from_word(cls, word: str) -> Own:
+            seen.append(process.memory[0])
+            return cls()
+
+    async def handler(context: Any, own: Own) -> None:
+        seen.append(own)
+
+    handler.__annotations__["own"] = Own
+    registry = Registry("greet", mark=process.steps.mark("greet", "aa"))
+    registry.command("greet", "Greets.")(handler)
+    command = registry.get("greet")
+    assert command
+    said = Said("?greet", "", "", "you", (), frozenset(), people=Any, asker=None, videos=Any)  # type: ignore[arg-type]
+    await command.handler(SimpleNamespace(said=said))  # type: ignore[arg-type]
+    assert (seen[0], process.memory[0]) == (1, 0)
+    assert isinstance(seen[1], Own)
 
 
 async def test_the_version_that_runs_is_to_blame_when_a_newer_one_does_not_load(tmp_path: Path) -> None:

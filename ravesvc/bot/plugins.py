@@ -268,6 +268,9 @@ class PluginLoader:
         """
         new = self._directory / plugin_files.CANARY_DIRECTORY / file.name
         try:
+            # Who may write there could put a link to any file of root's there.
+            with plugin_files.naming(new.parent):
+                plugin_files.require_owner(new.parent.stat(), self._owners)
             content = plugin_files.read_trusted(new, self._owners)
         except (OSError, RaveError) as error:
             # When it has held, root moves it into the place of the former version.

@@ -198,6 +198,14 @@ def test_a_version_that_is_tried_has_to_be_roots(site: Site, monkeypatch: pytest
     assert site.errors == ["canary/greet.py: others than root may write it (chmod go-w)"]
 
 
+def test_the_directory_of_what_is_tried_has_to_be_roots(site: Site) -> None:
+    version = try_next(site, "greet.py", GREET)
+    (site.directory / "canary").chmod(0o777)
+    asyncio.run(site.own.read([], [version]))
+    assert site.registry.get("greet") is None
+    assert site.errors == ["canary/greet.py: canary: others than root may write it (chmod go-w)"]
+
+
 def test_a_version_that_does_not_load_is_named_and_the_former_one_stays(site: Site) -> None:
     site.write("greet.py", GREET)
     asyncio.run(site.own.read([]))

@@ -370,7 +370,8 @@ def _execute(found: _FoundCommands, taken: Mapping[str, str], mark: Mark) -> Reg
     try:
         with registering(registry), mark, AlarmTimeout(_LOAD_TIMEOUT_S):
             found.execute(registry.tasks)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # Also one that is no Exception, which would end the bot. Nothing waits here, so each is the file's own.
         where = _location(error, found.module) or found.source
         raise RaveError(Code.BAD_FILE, f"{where}: {_reason(error)}") from error
     return registry

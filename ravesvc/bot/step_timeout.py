@@ -84,8 +84,9 @@ def stepwise(coroutine: Coroutine[Any, Any, T], mark: Mark) -> Generator[Any, An
         except StopIteration as end:
             value: T = end.value
             return value
-        except SystemExit as error:
-            # One command must not end the process, with an exit status on which the service would act.
+        except (SystemExit, KeyboardInterrupt) as error:
+            # The event loop ends at either. One command must not end the process, with an exit status on which the
+            # service would act.
             raise RuntimeError("it wanted to end the whole process") from error
         try:
             step, argument = coroutine.send, (yield awaited)

@@ -165,12 +165,13 @@ async def test_what_a_handler_awaits_may_fail() -> None:
         await handler("")
 
 
-async def test_a_handler_can_not_end_the_process() -> None:
+@pytest.mark.parametrize("end", [SystemExit(80), KeyboardInterrupt()])
+async def test_a_handler_can_not_end_the_process(end: BaseException) -> None:
     @with_step_timeout
-    async def handler(status: int) -> None:
+    async def handler() -> None:
         await asyncio.sleep(0)
-        raise SystemExit(status)
+        raise end
 
     with pytest.raises(RuntimeError, match="it wanted to end the whole process") as raised:
-        await handler(80)
-    assert isinstance(raised.value.__cause__, SystemExit)
+        await handler()
+    assert raised.value.__cause__ is end

@@ -1,8 +1,11 @@
-"""The lessons of tests/lessons.py with a real bot; a unit test plays them in a FakeRoom."""
+"""The scenes of tests/lessons.py with a real bot, where each answer has to be as in FakeRoom."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -10,50 +13,78 @@ from ravesvc import names
 from tests.integration.conftest import Site, eventually
 from tests.integration.test_admins import user_id
 from tests.integration.test_plugins import drop, refresh
-from tests.lessons import ADMIN, LESSONS, USERS, Join, Lesson, React, Say
+from tests.lessons import ADMIN, SCENES, USERS, Scene, Step, compare, files, lines
 
 DIRECTORY = names.COMMANDS_DIRECTORY
-_ANSWER_S = 15.0
-# After which no answer is none.
-_SILENCE_S = 1.0
+# A bot says one thing a second in the long run.
+PATIENCE_S = 15.0
+
+
+class Room:
+    """A room with a bot. What the bot has done and no step has asked for is heard at the next."""
+
+    def __init__(self, site: Site) -> None:
+        (self.mesh,) = site.run_fleet(1)
+        self._site = site
+        self._control = site.control
+        for user in USERS:
+            self._control.join(self.mesh, user)
+        site.sh(f"ravectl admin add {user_id(site, self.mesh, ADMIN)}")
+        self._heard = self._control.state()["seq"]
+
+    def play(self, told: Step) -> None:
+        """Do what a step says."""
+        match told.verb:
+            case "says":
+                mentions = re.findall(r"@(\w+)", told.text)
+                self._control.chat(self.mesh, told.text, user=told.user, mentions=mentions)
+            case "reacts":
+                self._control.react(self.mesh, told.text, user=told.user)
+            case "joins":
+                self._control.join(self.mesh, told.user)
+            case "leaves":
+                self._control.part(self.mesh, told.user)
+            case "waits":
+                pass  # The clock runs while the answers are awaited.
+            case "removes":
+                self._site.sh(f"rm {DIRECTORY}/{told.text}")
+                refresh(self._site)
+
+    def hear(self, count: int) -> list[str]:
+        """What the bot has done since the last step, once it is so much, or has been for too long."""
+        end = time.monotonic() + PATIENCE_S
+        while len(done := _done(events := self._control.events(self._heard))) < count and time.monotonic() < end:
+            self._control.events(events[-1]["seq"] if events else self._heard, wait=1)
+        if events:
+            self._heard = events[-1]["seq"]
+        return done
+
+
+def _done(events: Sequence[dict[str, Any]]) -> list[str]:
+    """What the bot has done in these events."""
+    mine = [each for each in events if each.get("user") == "botty"]
+    chat = [each for each in mine if each["type"] == "chat"]
+    mentioned = [name for each in chat for name in each["mentions"]]
+    return lines([each["text"] for each in chat], mentioned, [each["emoji"] for each in mine if "emoji" in each])
 
 
 @pytest.fixture(scope="module")
-def mesh(shared_site: Site) -> str:
-    (mesh,) = shared_site.run_fleet(1)
-    shared_site.sh(f"ravectl admin add {user_id(shared_site, mesh, ADMIN)}")
-    shared_site.control.join(mesh, *USERS)
-    return mesh
+def room(shared_site: Site) -> Room:
+    return Room(shared_site)
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-def test_a_lesson_is_as_it_is_printed(shared_site: Site, mesh: str, lesson: Lesson) -> None:
-    site = shared_site
-    for name, text in lesson.programs().items():
-        drop(site, name, text)
-    seen = site.control.state()["seq"]
-    refresh(site)
-    for step in lesson.steps:
-        match step:
-            case Say(user, text, answers, mentions):
-                wait = _ANSWER_S if answers else _SILENCE_S
-                said = site.control.chat(mesh, text, user=user, mentions=mentions, wait=wait, answers=None)
-            case React(user, emoji):
-                said = site.control.react(mesh, emoji, user=user, wait=_ANSWER_S)
-            case _:
-                if isinstance(step, Join):
-                    site.control.join(mesh, step.user)
-                many = len(step.answers)
-                eventually(lambda many=many: len(heard(site, seen)) >= many, "the bot speaks")
-                said = heard(site, seen)[:many]
-        assert len(said) == len(step.answers), (step, said)
-        for answer, expected in zip(said, step.answers, strict=True):
-            assert re.fullmatch(expected, answer), (step, said)
-    site.sh(f"rm -f {DIRECTORY}/*.py")
-    refresh(site)
-
-
-def heard(site: Site, seen: int) -> list[str]:
-    """What the bot has said since then, in this order."""
-    events = site.control.events(seen)
-    return [each["text"] for each in events if each["type"] == "chat" and each.get("user") == "botty"]
+@pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
+def test_a_scene_in_a_real_room(scene: Scene, shared_site: Site, room: Room) -> None:
+    for name, text in files(scene).items():
+        drop(shared_site, name, text)
+    refresh(shared_site)
+    try:
+        for told in scene.steps:
+            room.play(told)
+            compare(told, room.hear(len(told.answers)))
+        failures = {f"{DIRECTORY}/{each}" for each in scene.failures}
+        eventually(lambda: set(shared_site.manager("CommandErrors")) == failures, "the service names what has failed")
+    finally:
+        shared_site.sh(f"rm -f {DIRECTORY}/*.py")
+        refresh(shared_site)
+    assert room.hear(0) == []

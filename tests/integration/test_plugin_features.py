@@ -1,4 +1,4 @@
-"""What plugins can do, with real bots: they ask, remember, share, reach other servers, and get secrets."""
+"""What plugins can do, with real bots: they remember, share, reach other servers, and get secrets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Site, eventually
-from tests.integration.manual import programs
 from tests.integration.test_admins import says, user_id
 from tests.integration.test_plugins import drop, refresh
+from tests.lessons import printed
 
 DIRECTORY = names.COMMANDS_DIRECTORY
 SHIPPED = "/usr/share/rave-orchestrator/plugins"
@@ -32,12 +32,6 @@ def meshes(shared_site: Site) -> Iterator[list[str]]:
     refresh(shared_site)
 
 
-def printed(command: str) -> str:
-    """The program of docs/commands.md that has a command of this name."""
-    found = programs((CHECKOUT / "docs/commands.md").read_text())
-    return next(each for each in found if f'@command("{command}"' in each)
-
-
 def restart(site: Site, meshes: list[str]) -> None:
     """Service and bots."""
     connections = site.control.connections()
@@ -47,24 +41,6 @@ def restart(site: Site, meshes: list[str]) -> None:
     for mesh in meshes:
         # Until the service has told it the permissions it runs no command.
         eventually(functools.partial(lambda mesh: says(site, mesh, "ann", "?ping") == "Pong!", mesh), "it answers")
-
-
-def test_a_command_asks_and_goes_on_with_the_answers(shared_site: Site, meshes: list[str]) -> None:
-    """With the commands that docs/commands.md prints, and as its test answers them."""
-    mesh, _ = meshes
-    drop(shared_site, "order.py", printed("order"))
-    refresh(shared_site)
-
-    def hears(user: str, text: str) -> list[str]:
-        """All that the bot says then: the next question is no answer to the last message."""
-        return shared_site.control.chat(mesh, text, user=user, wait=15, answers=None)
-
-    assert hears("ann", "?order") == ["How many?"]
-    assert hears("ann", "two") == ["“two” is no whole number"]
-    assert hears("ann", "2") == ["Of what?"]
-    assert hears("ann", "tea") == ["2 tea, coming up"]
-    assert hears("ann", "?quiz") == ["What is 6 times 7?"]
-    assert hears("bob", "42") == ["Bob has it!"]
 
 
 def test_a_bot_mentions_reacts_and_sees_reactions(shared_site: Site, meshes: list[str]) -> None:
@@ -95,7 +71,7 @@ def test_plugins_share_a_file_and_are_loaded_anew_with_it(shared_site: Site, mes
     site, (mesh, _) = shared_site, meshes
     drop(site, "darts.py", printed("dart"))
     drop(site, "roll.py", printed("roll"))
-    helper = next(each for each in programs((CHECKOUT / "docs/commands.md").read_text()) if "async def add(" in each)
+    helper = printed("_scores")
     drop(site, "_scores.py", helper)
     refresh(site)
     assert re.fullmatch("You have [0-9]+", says(site, mesh, "ann", "?dart"))

@@ -1,40 +1,51 @@
-"""The lessons of tests/lessons.py in a FakeRoom; a booted machine plays them as well."""
+"""The scenes of tests/lessons.py in FakeRoom."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from ravesvc.testing import FakeRoom
-from tests.lessons import ADMIN, LESSONS, USERS, Join, Lesson, React, Say, Wait
+from tests.lessons import ADMIN, LEFT_OUT, SCENES, USERS, Scene, Step, all_printed, compare, files, lines, printed
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-async def test_a_lesson_is_as_it_is_printed(lesson: Lesson, tmp_path: Path) -> None:
-    for name, text in lesson.programs().items():
-        (tmp_path / name).write_text(text)
-    async with FakeRoom(admins=[ADMIN.title()]) as room:
+async def play(room: FakeRoom, directory: Path, told: Step) -> list[str]:
+    """What the bot does at a step."""
+    room.mentions.clear()
+    room.reactions.clear()
+    match told.verb:
+        case "says":
+            said = await room.say(told.text, user=told.user)
+        case "reacts":
+            said = await room.react(told.text, user=told.user)
+        case "joins":
+            said = await room.join(told.user)
+        case "leaves":
+            said = await room.leave(told.user)
+        case "waits":
+            said = await room.run_for(float(told.text))
+        case "removes":
+            said = await room.unload(directory / told.text)
+    return lines(said, [each.handle for each in room.mentions], [emoji for emoji, _ in room.reactions])
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
+async def test_a_scene_in_a_made_up_room(scene: Scene, tmp_path: Path) -> None:
+    async with FakeRoom(admins=[ADMIN]) as room:
         for user in USERS:
-            await room.join(user.title())
-        for name in lesson.files:
+            await room.join(user)
+        for name, text in files(scene).items():
+            (tmp_path / name).write_text(text)
+        for name in files(scene):
             if not name.startswith("_"):
                 room.load(tmp_path / name)
-        for step in lesson.steps:
-            # As on a machine, a name in a text is that of the user.
-            match step:
-                case Say(user, text, _, mentions):
-                    for each in mentions:
-                        text = text.replace(f"@{each}", f"@{each.title()}")
-                    said = await room.say(text, user=user.title())
-                case React(user, emoji):
-                    said = await room.react(emoji, user=user.title())
-                case Join(user):
-                    said = await room.join(user.title())
-                case Wait(seconds):
-                    said = await room.run_for(seconds)
-            assert len(said) == len(step.answers), (step, said)
-            for answer, expected in zip(said, step.answers, strict=True):
-                assert re.fullmatch(expected, answer), (step, said)
+        for told in scene.steps:
+            compare(told, await play(room, tmp_path, told))
+        assert set(room.failures) == {f"{tmp_path}/{each}" for each in scene.failures}
         room.failures.clear()
+
+
+def test_every_program_is_in_a_scene() -> None:
+    names = {name for scene in SCENES.values() for name in scene.programs}.union(LEFT_OUT)
+    assert set(all_printed()) == {printed(name) for name in names}

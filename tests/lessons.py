@@ -1,6 +1,7 @@
-"""What is said to the programs of docs/commands.md, and what the bot answers: in FakeRoom and in a real room alike.
+"""What is said to the plugins of docs, and what the bot answers: in FakeRoom and in a real room alike.
 
-What needs the internet or a provider of videos is left out, also what `?suggest` does for the leader.
+These are the programs that docs/commands.md prints, and the plugins in docs/examples. What needs the internet or a
+provider of videos is left out, also what `?suggest` does for the leader. The bot leads the room.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from tests.integration.manual import ROOT, programs
 
+EXAMPLES = ROOT / "docs/examples"
 # These are in the room before the programs come.
 ADMIN = "Eve"
 USERS = ("Ann", "Bob", ADMIN)
@@ -32,9 +34,10 @@ class Step(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """`programs` are names of functions in them, and of helpers; their files have these names.
+    """`programs` are names of functions in printed programs, and of helpers; their files have these names.
 
-    `changes` are replacements in the printed text, `failures` the failures of plugins that the scene is about.
+    A name with `.py` is a file in docs/examples. `changes` are replacements in the text, so that times are short and
+    chance has no say, `failures` the failures of plugins that the scene is about.
     """
 
     programs: tuple[str, ...]
@@ -62,11 +65,16 @@ def compare(told: Step, heard: Sequence[str]) -> None:
 
 def files(scene: Scene) -> dict[str, str]:
     """The programs of a scene, with its changes, by the names of their files."""
-    found = {f"{name}.py": printed(name) for name in scene.programs}
+    found = dict(_file(name) for name in scene.programs)
     for old, new in scene.changes:
         assert any(old in text for text in found.values()), old
         found = {name: text.replace(old, new) for name, text in found.items()}
     return found
+
+
+def _file(name: str) -> tuple[str, str]:
+    """The name of the file, and its text."""
+    return (name, (EXAMPLES / name).read_text()) if name.endswith(".py") else (f"{name}.py", printed(name))
 
 
 def printed(name: str) -> str:
@@ -85,6 +93,8 @@ def all_printed() -> list[str]:
 def _refused(text: str) -> re.Pattern[str]:
     return re.compile(re.escape(text) + _ERROR)
 
+
+_POLL = "Poll: Pizza or pasta?\n1. Pizza\n2. Pasta\nVote with ?vote and the number or the name"
 
 SCENES = {
     "parameters": Scene(
@@ -223,5 +233,144 @@ SCENES = {
     "a helper": Scene(
         ("_scores", "dart"),
         [step("Ann", "says", "?dart", re.compile("You have [0-9]+"))],
+    ),
+    "dice": Scene(
+        ("dice.py",),
+        [
+            step("Bob", "says", "?roll 2d6 + 1", re.compile(r"Bob rolls [1-6] \+ [1-6] \+ 1 = [0-9]+")),
+            step("Ann", "says", "?roll 0d6", _refused("I have 1 to 20 dice")),
+            step(
+                "Dan",
+                "says",
+                "?roll high",
+                _refused("These are no dice. Write 2d6+1 for two dice with six sides, and one more"),
+            ),
+        ],
+    ),
+    "welcome": Scene(
+        ("welcome.py",),
+        [
+            step(
+                ADMIN,
+                "says",
+                "?settings welcome.greeting Hi {names}, write {prefix}help",
+                re.compile("Changed:.+", re.S),
+            ),
+            step("Flo", "joins", ""),
+            step("Gus", "joins", ""),
+            step("", "waits", "1", "Hi Flo and Gus, write ?help"),
+            step("Flo", "leaves", ""),
+            step("Flo", "joins", ""),
+            step(ADMIN, "says", "?welcome off", "I no longer greet users who join"),
+            step("Hal", "joins", ""),
+            step(ADMIN, "says", "?welcome", "The welcome is off: Hi {names}, write {prefix}help"),
+            step(ADMIN, "says", "?settings welcome.greeting default", re.compile("Changed:.+", re.S)),
+        ],
+        changes=[("GATHER_S = 5", "GATHER_S = 1")],
+    ),
+    "a poll that is closed": Scene(
+        ("poll.py",),
+        [
+            step("Ann", "says", '?poll "Pizza or pasta?" Pizza Pasta', _POLL),
+            step("Bob", "says", "?vote 2", "You vote for Pasta"),
+            step("Ann", "says", "?vote pizza", "You vote for Pizza"),
+            step("Ann", "says", "?vote pasta", "You vote for Pasta"),
+            step(
+                "Dan",
+                "says",
+                "?vote 3",
+                _refused("The poll has no such option. Write a number from 1 to 2, or a name"),
+            ),
+            step(
+                "Bob",
+                "says",
+                "?poll close",
+                _refused("Only an admin or the user who made the poll may close it"),
+            ),
+            step("Ann", "says", "?poll close", "The poll is closed: Pizza or pasta?\nPizza: 0\nPasta: 2\nPasta wins"),
+        ],
+    ),
+    "a poll that closes by itself": Scene(
+        ("poll.py",),
+        [
+            step("Bob", "says", '?poll "Pizza or pasta?" Pizza Pasta', _POLL),
+            step("", "waits", "1", "The poll is closed: Pizza or pasta?\nPizza: 0\nPasta: 0\nThere was no vote"),
+        ],
+        changes=[("OPEN_S = 300", "OPEN_S = 1")],
+    ),
+    "a quiz": Scene(
+        ("quiz.py",),
+        [
+            step("Ann", "says", "?quiz start 2", "Question 1 of 2: Which planet is closest to the Sun?"),
+            step("Ann", "says", "Venus"),
+            step("Bob", "says", "the MERCURY!", "Bob is right: Mercury"),
+            step("", "waits", "1", "Question 2 of 2: Which planet is called the Red Planet?"),
+            step("Bob", "says", "?quiz stop", _refused("Only an admin or the user who started the quiz may stop it")),
+            step("Ann", "says", "mars", "Ann is right: Mars", "The quiz is over. Bob: 1, Ann: 1"),
+            step("Dan", "says", "?quiz scores", re.compile("1[.] .+: 1\n2[.] .+: 1")),
+        ],
+        changes=[("random.sample(QUESTIONS, rounds)", "QUESTIONS[:rounds]"), ("PAUSE_S = 3", "PAUSE_S = 1")],
+    ),
+    "custom commands": Scene(
+        ("custom_commands.py",),
+        [
+            step(ADMIN, "says", "?cmd add rules Be  kind", "From now on ?rules is answered with that"),
+            step("Ann", "says", "? RULES", "Be  kind"),
+            step(ADMIN, "says", "?cmd alias r rules", "From now on ?r is another name of it"),
+            step("Bob", "says", "?r", "Be  kind"),
+            step(
+                ADMIN, "says", "?cmd add ping Pang", _refused("The bot has a command ping already. Take another name")
+            ),
+            step("Ann", "says", "?cmd list", "Text commands: ?rules = ?r"),
+            step("Bob", "says", "?cmd remove rules", _refused("Only admins may use ?cmd remove. Ask an admin")),
+            step(ADMIN, "says", "?cmd remove rules", "Removed: ?rules"),
+        ],
+        changes=[("REST_S = 3", "REST_S = 0")],
+    ),
+    "announcements": Scene(
+        ("announcements.py",),
+        [
+            step(ADMIN, "says", "?announce add 30m Drink water", "Announcement 1 comes every 30 min"),
+            step("Ann", "says", "hello"),
+            step("", "waits", "5", "Drink water"),
+            step(ADMIN, "says", "?announce list", "1. every 30 min: Drink water"),
+            step(ADMIN, "says", "?announce remove 1", "Announcement 1 is removed"),
+        ],
+        # Half an hour is three seconds.
+        changes=[('@every("1m")', "@every(1)"), ('each["minutes"] * 60', 'each["minutes"] / 10')],
+    ),
+    "word filter": Scene(
+        ("word_filter.py",),
+        [
+            step(ADMIN, "says", "?filter add spoiler", "Users may no longer write that"),
+            step(ADMIN, "says", "?filter links off", "Users may not write links"),
+            step("Bob", "says", "no spoilers"),
+            step("Bob", "says", "SP0ILER!", "Bob, that word is not welcome here"),
+            step("Ann", "says", "see https://evil.example/", "Ann, such links are not welcome here"),
+            step(ADMIN, "says", "?filter history @Bob", "• 0 min ago: Bob wrote “spoiler”: warned"),
+            step("Bob", "says", "a s.p.o.i.l.e.r", "Bob is muted for 10 min: that word is not welcome here"),
+            step(ADMIN, "says", "?filter list", "Words: spoiler\nLinks: off"),
+        ],
+        changes=[("GRACE_S = 3.0", "GRACE_S = 0.0")],
+    ),
+    "lockdown": Scene(
+        ("lockdown.py",),
+        [
+            step(
+                ADMIN,
+                "says",
+                "?lockdown limit 5 20s",
+                "Not closed. Closes by itself: when more than 5 users join within 20 s",
+            ),
+            step("Ann", "says", "?lockdown on", _refused("Only admins may use ?lockdown on. Ask an admin")),
+            step(ADMIN, "says", "?lockdown on 1h30min", "For 1 h 30 min only invited users get in"),
+            step(ADMIN, "says", "?lockdown off", "The lockdown is over"),
+            step(ADMIN, "says", "?lockdown off", _refused("There is no lockdown")),
+        ],
+    ),
+    # No server answers here, so neither room has a key.
+    "AI": Scene(
+        ("ai.py",),
+        [step("Ann", "says", "?ai Well?", re.compile("The operator has handed over no secret ai-url.*" + _ERROR))],
     ),
 }

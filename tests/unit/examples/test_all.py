@@ -87,6 +87,24 @@ def test_a_file_says_what_it_does_and_how_it_is_enabled(file: Path) -> None:
         assert f"?{family}" in docstring, f"{family} is not explained"
 
 
+def test_the_table_leads_to_each_section_that_has_code_and_to_each_lesson_that_it_names() -> None:
+    links = re.findall(r"\]\(([\w.]*)#([\w-]+)\)", TUTORIAL)
+    rules = {anchor(title): text for title, text in sections((EXAMPLES.parent / "commands.md").read_text())}
+    lead_to = {part for page, part in links if page == "commands.md"}
+    assert {name for name, text in rules.items() if manual.programs(f"\n{text}")} <= lead_to <= set(rules)
+    assert {part for page, part in links if not page} <= {anchor(title) for title, _ in sections(TUTORIAL)}
+
+
+def sections(page: str) -> list[tuple[str, str]]:
+    """The title and the text of each section of a page."""
+    return [(title, text) for title, _, text in (each.partition("\n") for each in page.split("\n## ")[1:])]
+
+
+def anchor(title: str) -> str:
+    """What a link to a section names."""
+    return title.lower().replace(" ", "-")
+
+
 @each_file
 def test_each_file_has_a_lesson(file: Path) -> None:
     lesson = lessons()[file.name]

@@ -132,6 +132,8 @@ def show(terminal: Terminal) -> None:
     ).strip()
     reason = terminal.type(f"busctl get-property org.ravesvc.Rave1 {path} org.ravesvc.Rave1.Mesh Reason")
     expect("kicked" in reason, "the reason was to be the kick")
+    # Until the service has saved the kick, systemd shows how the bot has ended.
+    terminal.until(f"systemctl show --value -p ActiveState rave-mesh@{second}", lambda said: "inactive" in said)
     units = terminal.type("systemctl list-units --plain --legend=no 'rave-mesh@*'")
     expect(second not in units and units.count("running") == 2, "the kicked bot was to stay out")
 

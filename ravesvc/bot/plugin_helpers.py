@@ -17,9 +17,9 @@ from types import CodeType, ModuleType
 from typing import NamedTuple
 
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks
+from ravesvc.common.plugin_files import HELPER_PREFIX
 from ravesvc.errors import Code, RaveError
 
-PREFIX = "_"
 # Of one plugin.
 _MAX_HELPERS = 32
 _NAME = re.compile(rb"(?<![\w.])_\w+")
@@ -34,7 +34,7 @@ class PluginHelper(NamedTuple):
 
 def is_helper(path: Path) -> bool:
     """Whether a file is imported by plugins, and none itself."""
-    return path.name.startswith(PREFIX)
+    return path.name.startswith(HELPER_PREFIX)
 
 
 def find(name: str, directories: Iterable[Path]) -> Path | None:
@@ -149,10 +149,10 @@ class PluginModules:
 
     def _why_not(self, name: str) -> str:
         """Why the plugin can't import what looks like a file beside it; empty for anything else."""
-        if name.startswith(PREFIX) and "." in name:
+        if name.startswith(HELPER_PREFIX) and "." in name:
             return f"a file beside {self._path.name} is no package"
-        if name.startswith(PREFIX):
+        if name.startswith(HELPER_PREFIX):
             return f"no import statement had found {name}.py when {self._path.name} was loaded"
         if name.isidentifier() and self._path.with_name(f"{name}.py").exists():
-            return f"{name}.py is a plugin; only files whose names begin with {PREFIX} can be imported"
+            return f"{name}.py is a plugin; only files whose names begin with {HELPER_PREFIX} can be imported"
         return ""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ravesvc.bot.backend import EntryPoint, PluginInfo
 from ravesvc.bot.command import Registry
 from ravesvc.bot.last_step import NO_MARK, LastStep, Mark
-from ravesvc.bot.plugin_helpers import PREFIX as HELPER_PREFIX
 from ravesvc.bot.plugin_helpers import PluginHelper, PluginModules, find, read_helpers
 from ravesvc.bot.plugin_tasks import OWNER, PluginTasks, watch_tasks
 from ravesvc.bot.registration import registering
@@ -330,7 +329,7 @@ def add_libraries(directory: Path, owners: AbstractSet[int]) -> None:
 
 def is_plugin(path: Path) -> bool:
     """Whether bots load a file of this name."""
-    return path.suffix == ".py" and not path.name.startswith((".", HELPER_PREFIX))
+    return path.suffix == ".py" and not path.name.startswith((".", plugin_files.HELPER_PREFIX))
 
 
 class FileWithHelpers(NamedTuple):

@@ -16,6 +16,8 @@ from ravesvc.errors import Code, RaveError
 
 # In the directory of plugins: new versions of its files, which are tried in a few rooms first.
 CANARY_DIRECTORY = "canary"
+# With this the names of files begin that plugins import, and that are none themselves.
+HELPER_PREFIX = "_"
 ROOT_UID = 0
 _MAX_FILE_BYTES = 256 * 1024
 _DIGEST_BYTES = 16

@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 MIN_HOLD_S, MAX_HOLD_S = 10.0, 86_400.0
 MAX_MESHES = 64
-# With this the names of files begin that plugins import: see `ravesvc.bot.plugin_helpers`.
-_HELPER_PREFIX = "_"
 # A bot can't have many more: each is executed in each of them.
 _MAX_FILES = 64
 
@@ -121,7 +119,8 @@ class Canary:
         if not 0 < len(meshes) <= MAX_MESHES:
             raise RaveError(Code.INVALID_ARGUMENT, f"a canary is for 1 to {MAX_MESHES} meshes")
         if not MIN_HOLD_S <= hold_s <= MAX_HOLD_S:
-            raise RaveError(Code.INVALID_ARGUMENT, "a canary lasts for 10 seconds to a day")
+            least, most = map(timespan.written, (MIN_HOLD_S, MAX_HOLD_S))
+            raise RaveError(Code.INVALID_ARGUMENT, f"a canary lasts from {least} to {most}")
         async with self._lock:
             self._require_none()
             for mesh in meshes:
@@ -191,7 +190,7 @@ class Canary:
             raise RaveError(Code.BUSY, f"{_names(self.trial)} is tried already", hint=hint)
         if self.trial.phase is Phase.IN_FORCE:
             text = f"the new versions of {_names(self.trial)} are not in their place yet"
-            raise RaveError(Code.BUSY, text, hint="ravectl refresh, as root")
+            raise RaveError(Code.BUSY, text, hint="ravectl refresh, as root, or ravectl plugin withdraw")
 
     def _require_bot(self, mesh: str) -> None:
         record = self._records.get(mesh)
@@ -203,7 +202,11 @@ class Canary:
         new = self._directory / plugin_files.CANARY_DIRECTORY
         found = []
         try:
-            for path in plugin_files.paths(new) if new.is_dir() else []:
+            paths = plugin_files.paths(new) if new.is_dir() else []
+            # Before any of them is read.
+            if len(paths) > _MAX_FILES:
+                raise RaveError(Code.BAD_FILE, f"there are more than {_MAX_FILES} files in {new}")
+            for path in paths:
                 try:
                     _require_printable(path.name)
                     version = plugin_files.described(path)
@@ -215,8 +218,6 @@ class Canary:
         found = [file for file in found if file.digest != file.former]
         if not found:
             raise RaveError(Code.BAD_FILE, f"there is nothing to try in {new}", hint="put the new version there")
-        if len(found) > _MAX_FILES:
-            raise RaveError(Code.BAD_FILE, f"there are more than {_MAX_FILES} files in {new}")
         return tuple(found)
 
     def _digests(self) -> dict[str, str]:
@@ -250,7 +251,7 @@ class Canary:
 
     def _is_of_trial(self, error: str) -> bool:
         """Whether an error of a bot is about what is tried."""
-        if any(file.name.startswith(_HELPER_PREFIX) for file in self.trial.files):
+        if any(file.name.startswith(plugin_files.HELPER_PREFIX) for file in self.trial.files):
             # Any plugin may import it. What others have said before, and where nothing is tried, is about none of it.
             return error not in self._known
         directories = self._directory, self._directory / plugin_files.CANARY_DIRECTORY

@@ -67,7 +67,12 @@ def main() -> int:
     if last_step.culprit:
         _log.error("The process before this one has ended while the plugin %s ran: it is off", last_step.culprit[0])
     link = partial(BusLink, secrets=secrets, last_step=last_step)
-    return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session, link))
+    try:
+        return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session, link))
+    except SystemExit:
+        # From a callback that a plugin has given to the event loop. The service acts on our statuses, not on its own.
+        _log.critical("A plugin has ended the process", exc_info=True)
+        return ExitStatus.CRASHED
 
 
 async def _run(

@@ -27,8 +27,6 @@ _MAX_IMPORT_BYTES = 48 * 1024 * 1024
 COMMANDS = Commands()
 GROUP = CommandGroup("store", "Save, replace and see what the service remembers.")
 
-# As the help of --for says.
-_HOLD_USEC = 600_000_000
 _CANARY = Argument(
     "--canary",
     action="append",
@@ -36,7 +34,8 @@ _CANARY = Argument(
     metavar="MESH",
     help="try new versions of plugins in this mesh first; may be given several times",
 )
-_FOR = Argument("--for", dest="hold", type=span, metavar="TIME", help="how long to try them (default: 10min)")
+_HOLD = "10min"
+_FOR = Argument("--for", dest="hold", type=span, metavar="TIME", help=f"how long to try them (default: {_HOLD})")
 _NO_BLOCK = Argument("--no-block", action="store_true", help="do not wait for the end of the trial")
 _EXPORT_FILE = Argument("file", nargs="?", default=_STREAM, metavar="FILE", help="standard output if missing or -")
 _IMPORT_FILE = Argument("file", metavar="FILE", help="standard input if -")
@@ -69,14 +68,14 @@ def _refresh(service: Service, options: argparse.Namespace) -> Exit:
 
 
 def _read_again(service: Service) -> Exit:
-    _move_canary_files(service)
+    moved = _move_canary_files(service)
     output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
     for source in sorted({source for source, *_ in status["Plugins"]}):
         output.print_line(f"Plugin loaded: {source}")
     if not status["Plugins"]:
         output.print_line("No bot has loaded a plugin.")
-    return plugin.print_errors(status)
+    return plugin.print_errors(status) if moved else Exit.FAILED
 
 
 def _try_first(service: Service, options: argparse.Namespace) -> Exit:
@@ -84,18 +83,17 @@ def _try_first(service: Service, options: argparse.Namespace) -> Exit:
     from ravesvc.ctl.operations.canary_run import CanaryRun
 
     meshes = [mesh_lookup.find(service, mesh) for mesh in options.canary]
-    run = CanaryRun(service, meshes, options.hold or _HOLD_USEC)
+    run = CanaryRun(service, meshes, options.hold or span(_HOLD))
     ended = service.run(run.begin() if options.no_block else run.complete())
     return _read_again(service) if ended is None else ended
 
 
-def _move_canary_files(service: Service) -> None:
-    """If a canary has gone well, put its files in the place of the former versions."""
+def _move_canary_files(service: Service) -> bool:
+    """If a canary has gone well, put its files in the place of the former versions; False if one can't be."""
     from ravesvc.ctl.operations import canary_files
 
     canary = service.properties(names.MANAGER_PATH, names.CANARY_INTERFACE)
-    if canary["State"] == "in-force":
-        canary_files.move(Path(names.COMMANDS_DIRECTORY), canary["Files"])
+    return canary["State"] != "in-force" or canary_files.move(Path(names.COMMANDS_DIRECTORY), canary["Files"])
 
 
 @COMMANDS.service_command("forget", USER)

@@ -234,8 +234,8 @@ async def test_there_is_one_at_a_time(scene: Scene) -> None:
     [
         ([], LONG_S, "for 1 to 64 meshes"),
         ([A] * 65, LONG_S, "for 1 to 64 meshes"),
-        ([A], -1.0, "10 seconds to a day"),
-        ([A], 86_401.0, "10 seconds to a day"),
+        ([A], -1.0, "from .* to 1d"),
+        ([A], 86_401.0, "from .* to 1d"),
         (["unknown"], LONG_S, "the bot of mesh unknown is not in its room"),
     ],
 )
@@ -252,6 +252,13 @@ async def test_without_a_file_that_is_new_there_is_nothing_to_try(scene: Scene) 
     (scene.new / "greet.py").unlink()
     scene.new.rmdir()
     with pytest.raises(RaveError, match=r"there is nothing to try in .*canary"):
+        await scene.canary.begin([A], LONG_S)
+
+
+async def test_there_are_so_many_files_at_most_and_none_is_read_of_more(scene: Scene) -> None:
+    for number in range(64):
+        (scene.new / f"{number}.py").mkdir()
+    with pytest.raises(RaveError, match="there are more than 64 files"):
         await scene.canary.begin([A], LONG_S)
 
 
@@ -290,7 +297,7 @@ async def test_nothing_is_tried_that_the_next_process_would_not_know_of(scene: S
 
 
 async def test_an_error_in_the_middle_of_the_beginning_is_not_lost(scene: Scene) -> None:
-    """A bot reports its error while the others still load: nobody looks at that moment, but after it."""
+    """A bot reports its error while the others still load: it counts when all of them have loaded."""
     scene.errors[A] = f"{scene.directory}/greet.py: a handler of load failed: KeyError"
     task = asyncio.create_task(scene.canary.begin([A, B], LONG_S))
     with pytest.raises(RaveError, match="a handler of load failed"):

@@ -323,6 +323,20 @@ def test_in_our_own_process_it_lives_and_ends(
     assert "Ended: gone" in caplog.text
 
 
+def test_a_callback_of_a_plugin_that_ends_the_process_is_a_crash(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, served: Served, files: Path
+) -> None:
+    """With a status of the plugin's own the service would take the bot for kicked, say."""
+
+    async def run(*_: object) -> ExitStatus:
+        sys.exit(ExitStatus.KICKED)
+
+    monkeypatch.setattr(program, "_run", run)
+    (files / "settings").write_text(settings_for(served, 3).to_json())
+    assert call_main(monkeypatch, new_mesh(), files=files) == ExitStatus.CRASHED
+    assert "A plugin has ended the process" in caplog.text
+
+
 @pytest.mark.process
 def test_headers_of_any_octets_load_nothing() -> None:
     octets = bytes(range(0x80, 0x100)) + b" =?utf-8?q?a?="

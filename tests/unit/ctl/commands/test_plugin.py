@@ -202,3 +202,5 @@ def test_a_refresh_moves_the_files_of_a_trial_that_has_gone_well(
         service.show_canary(state, files=files)
         assert main(["refresh"]) == 0
         assert (tmp_path / "greet.py").exists() is moved
+    service.show_canary("in-force", files=[["greet.py", plugin_files.digest(b"newer"), ""]])
+    assert main(["refresh"]) == 1, "it is not in its place"

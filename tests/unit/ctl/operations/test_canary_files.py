@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Path:
 def test_a_new_version_takes_the_place_of_the_former_one(directory: Path, former: bool) -> None:
     if former:
         (directory / "greet.py").write_text("old")
-    canary_files.move(directory, [["greet.py", NEW, OLD if former else ""]])
+    assert canary_files.move(directory, [["greet.py", NEW, OLD if former else ""]])
     assert (directory / "greet.py").read_text() == "new"
     assert list((directory / "canary").iterdir()) == []
 
@@ -32,13 +32,13 @@ def test_a_file_that_was_changed_meanwhile_stays(
     directory: Path, former: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (directory / "greet.py").write_text("newest")
-    canary_files.move(directory, [["greet.py", NEW, former]])
+    assert not canary_files.move(directory, [["greet.py", NEW, former]])
     assert (directory / "greet.py").read_text() == "newest"
     assert f"{directory}/greet.py has changed meanwhile" in capsys.readouterr().err
 
 
 def test_only_what_was_tried_is_moved(directory: Path) -> None:
-    canary_files.move(directory, [["greet.py", OLD, ""], ["gone.py", NEW, ""]])
+    assert not canary_files.move(directory, [["greet.py", OLD, ""], ["gone.py", NEW, ""]])
     assert [file.name for file in directory.iterdir()] == ["canary"]
 
 
@@ -49,7 +49,7 @@ def test_a_file_that_can_not_be_moved_is_named(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "replace", fail)
-    canary_files.move(directory, [["greet.py", NEW, ""]])
+    assert not canary_files.move(directory, [["greet.py", NEW, ""]])
     assert "canary/greet.py can't be moved to" in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def test_a_link_stays_where_it_leads_to_the_file(directory: Path, capsys: pytest
     (directory / "canary" / "source").write_text("new")
     (directory / "canary" / "greet.py").unlink()
     (directory / "canary" / "greet.py").symlink_to("source")
-    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert not canary_files.move(directory, [["greet.py", NEW, OLD]])
     assert (directory / "greet.py").read_text() == "old"
     assert "canary/greet.py is a link, and is not moved" in capsys.readouterr().err
 
@@ -75,7 +75,7 @@ def test_a_link_stays_where_it_leads_to_the_file(directory: Path, capsys: pytest
 def test_what_the_operator_has_removed_does_not_come_back(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert not canary_files.move(directory, [["greet.py", NEW, OLD]])
     assert not (directory / "greet.py").exists()
     assert "greet.py was removed meanwhile" in capsys.readouterr().err
 
@@ -83,5 +83,5 @@ def test_what_the_operator_has_removed_does_not_come_back(
 def test_a_new_version_that_is_another_by_now_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "greet.py").write_text("old")
     (directory / "canary" / "greet.py").write_text("newer")
-    canary_files.move(directory, [["greet.py", NEW, OLD]])
+    assert not canary_files.move(directory, [["greet.py", NEW, OLD]])
     assert "canary/greet.py is not what was tried" in capsys.readouterr().err
